@@ -1,0 +1,1 @@
+"""Which offer to which user within exact budgets, by prices, with a certified bound."""

@@ -1,0 +1,1 @@
+"""Reading, checking, cleaning and simulating shop data: canonical tables, adapters, virtual blocks."""

@@ -1,0 +1,1 @@
+"""Decisions at run time: bundle, decider, ledger; NumPy only."""

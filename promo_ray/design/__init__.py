@@ -1,0 +1,1 @@
+"""Search of offer menus: genome, fitness by inner allocation, held-out judgement."""

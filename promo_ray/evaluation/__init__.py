@@ -1,0 +1,1 @@
+"""What a policy earned: estimators with intervals, curves, checks, the report."""

@@ -1,0 +1,1 @@
+"""Array maths without domain words: merge trees, tree ensembles, linear algebra."""

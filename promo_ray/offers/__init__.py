@@ -1,0 +1,1 @@
+"""Typed offers with exact integer-money cart pricing and a JSON form."""

@@ -1,0 +1,1 @@
+"""Batched population optimizers as pure init / ask / tell, and islands of them."""

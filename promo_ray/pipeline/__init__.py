@@ -1,0 +1,1 @@
+"""One `run(config, executor, store)` per stage; composes the methods, computes nothing."""

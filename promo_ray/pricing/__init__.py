@@ -1,0 +1,1 @@
+"""Own-price elasticities with partial pooling and list prices within guardrails."""

@@ -1,0 +1,1 @@
+"""What to show: popularity by window and item neighbours from co-purchases."""

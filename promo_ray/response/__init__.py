@@ -1,0 +1,1 @@
+"""How outcomes and costs respond to offers: uplift learners and the response surface."""

@@ -7,7 +7,8 @@ key gives one line that names the key. `resolve` turns a config into plain value
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+import typing
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
 
@@ -23,12 +24,8 @@ T = TypeVar("T")
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def config_class(cls: type[T]) -> type[T]:
     """Frozen keyword-only pydantic dataclass that refuses unknown keys and NaN."""
-    make: Callable[[type[T]], type[T]] = pydantic_dataclass(
-        frozen=True,
-        kw_only=True,
-        config=ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True),
-    )
-    return make(cls)
+    options = ConfigDict(extra="forbid", allow_inf_nan=False)
+    return pydantic_dataclass(cls, frozen=True, kw_only=True, config=options)  # type: ignore[return-value]
 
 
 def _merge(base: dict[str, Any], path: list[str], value: Any, text: str) -> None:
@@ -91,10 +88,9 @@ def parse(cls: type[T], settings: Mapping[str, Any], where: str = "config") -> T
 def _known(cls: Any, loc: tuple[int | str, ...]) -> str:
     node = cls
     for part in loc[:-1]:
-        fields = (
-            {f.name: f for f in dataclasses.fields(node)} if dataclasses.is_dataclass(node) else {}
-        )
-        if part not in fields:
+        if not dataclasses.is_dataclass(node):
+            return ""
+        if part not in {f.name for f in dataclasses.fields(node)}:
             return ""
         node = _field_type(node, str(part))
     if not dataclasses.is_dataclass(node):
@@ -103,8 +99,6 @@ def _known(cls: Any, loc: tuple[int | str, ...]) -> str:
 
 
 def _field_type(cls: Any, name: str) -> Any:
-    import typing
-
     hint = typing.get_type_hints(cls)[name]
     options = [a for a in typing.get_args(hint) if dataclasses.is_dataclass(a)]
     return options[0] if options else hint

@@ -1,7 +1,7 @@
 """Methods register themselves under a name; the folder of a family is scanned once.
 
-A family is a package, named without `promo_ray.`: `profiles`, `data.adapters`. Adding a method is adding a file with a
-decorated class there; no other file changes.
+A family is a package, named without `promo_ray.`: `profiles`, `data.adapters`. Adding a
+method is adding a file with a decorated class there; no other file changes.
 """
 
 from __future__ import annotations

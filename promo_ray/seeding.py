@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 Part = int | str
 
@@ -78,6 +79,4 @@ def uniforms(seed: int, name: str, keys: NDArray[np.uint64], size: int = 1) -> N
 
 def normals(seed: int, name: str, keys: NDArray[np.uint64], size: int = 1) -> NDArray[np.float64]:
     """Standard normal numbers that belong to keys, by inversion of `uniforms`; same shapes."""
-    from scipy.special import ndtri  # loaded late: `import promo_ray.seeding` must stay light
-
     return np.asarray(ndtri(uniforms(seed, name, keys, size)), dtype=np.float64)

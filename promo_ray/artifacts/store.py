@@ -21,6 +21,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+from safetensors.numpy import load, save
 
 from promo_ray import __version__
 from promo_ray.artifacts.kind import Kind
@@ -117,8 +118,6 @@ class ArtifactWriter:
 
     def tensors(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Write arrays as `name.safetensors`."""
-        from safetensors.numpy import save
-
         contiguous = {k: np.ascontiguousarray(arrays[k]) for k in sorted(arrays)}
         self.add([_put(self.uri, f"{name}.safetensors", save(contiguous), None)])
 
@@ -197,8 +196,6 @@ class Artifact:
 
     def tensors(self, name: str) -> dict[str, np.ndarray[Any, Any]]:
         """Arrays of `name.safetensors`."""
-        from safetensors.numpy import load
-
         arrays: dict[str, np.ndarray[Any, Any]] = load(
             _read_checked(self.uri, self.manifest.entry(f"{name}.safetensors"))
         )

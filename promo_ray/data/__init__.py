@@ -1,1 +1,1 @@
-"""Reading, checking, cleaning and simulating shop data: canonical tables, adapters, virtual blocks."""
+"""Reading, checking, cleaning and simulating shop data; virtual blocks of users."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from promo_ray.execution.threads import single_threaded
 from promo_ray.numerics.merge_tree import tree_reduce
 from promo_ray.telemetry import SILENT, Progress
 
@@ -98,10 +99,11 @@ class SerialResident(Generic[T]):
     ) -> list[R]:
         """See `Resident.map`."""
         results = []
-        for i, shard in enumerate(self._shards):
-            own = () if each is None else (each[i],)
-            results.append(function(shard, *args, *own))
-            progress(stage, i + 1, len(self._shards))
+        with single_threaded():
+            for i, shard in enumerate(self._shards):
+                own = () if each is None else (each[i],)
+                results.append(function(shard, *args, *own))
+                progress(stage, i + 1, len(self._shards))
         return results
 
     def reduce(self, function: Callable[..., R], merge: Callable[[R, R], R], *args: Any) -> R:

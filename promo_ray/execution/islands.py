@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 import pyarrow.fs as pafs
 from numpy.typing import NDArray
+from safetensors.numpy import load, save
 
 from promo_ray.artifacts.store import open_filesystem
 from promo_ray.errors import ArtifactError, ConfigError
@@ -145,7 +146,8 @@ def run_islands(
         if found is None:
             states = resident.map(_begin, seed, each=list(enumerate(islands)))
             arrivals: list[Migrants | None] = [None] * len(islands)
-            done, history = 0, []
+            done = 0
+            history: list[dict[str, float]] = []
         else:
             states, arrivals, done, history = found
         while done < n_rounds:
@@ -181,8 +183,6 @@ class _Checkpoint:
         done: int,
         history: list[dict[str, float]],
     ) -> None:
-        from safetensors.numpy import save
-
         arrays = {
             f"{i}/state/{k}": np.asarray(v) for i, s in enumerate(states) for k, v in s.items()
         }
@@ -208,8 +208,6 @@ class _Checkpoint:
     def load(
         self, key: str, n_islands: int
     ) -> tuple[list[IslandState], list[Migrants | None], int, list[dict[str, float]]] | None:
-        from safetensors.numpy import load
-
         path = f"{self._root}/checkpoint.json"
         if self._fs.get_file_info(path).type != pafs.FileType.File:
             return None

@@ -179,6 +179,10 @@ class Artifact:
         entries.sort(key=lambda f: f.name)
         return [self._ref(entry, i) for i, entry in enumerate(entries)]
 
+    def ref(self, name: str) -> PartRef:
+        """Reference to an unsharded table, for workers."""
+        return self._ref(self.manifest.entry(f"{name}.parquet"), 0)
+
     def _ref(self, entry: FileEntry, index: int) -> PartRef:
         version = self.manifest.schema_version
         return PartRef(uri=self.uri, entry=entry, index=index, kind=self.kind, version=version)
@@ -187,7 +191,7 @@ class Artifact:
         """Whole table; a sharded one is concatenated in shard order."""
         if self.kind.tables[name].is_sharded:
             return pa.concat_tables([part() for part in self.parts(name)])
-        return self._ref(self.manifest.entry(f"{name}.parquet"), 0)()
+        return self.ref(name)()
 
     def json(self, name: str) -> Any:
         """JSON document `name.json`."""
@@ -297,6 +301,10 @@ class ArtifactStore:
         if is_local:
             shutil.rmtree(final, ignore_errors=True)
             os.replace(staging, final)
+
+    def remove(self, kind: Kind) -> None:
+        """Delete the artefact of a kind, if there is one."""
+        self._clear(f"{self._root}/{kind.name}")
 
     def _clear(self, path: str) -> None:
         try:

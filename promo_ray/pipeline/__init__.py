@@ -1,1 +1,1 @@
-"""One `run(config, executor, store)` per stage; composes the methods, computes nothing."""
+"""One `run(config, context)` per stage and `campaign.run`; composes methods, computes nothing."""

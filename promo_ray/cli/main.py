@@ -1,0 +1,156 @@
+"""Command line `promo-ray`: the same stages as the jobs, and serve, simulate, bench, doctor."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow.parquet as pq
+import typer
+
+from promo_ray import __version__
+from promo_ray.cli.job import (
+    AdapterOption,
+    AddressOption,
+    ConfigOption,
+    DataOption,
+    ForceOption,
+    JobOptions,
+    LocalOption,
+    OutOption,
+    SetOption,
+    WorkersOption,
+    run_job,
+)
+from promo_ray.cli.serve import serve_command
+from promo_ray.config import parse, read_settings
+from promo_ray.data.simulate import Shop
+from promo_ray.errors import PromoRayError
+from promo_ray.pipeline.campaign import STAGES
+from promo_ray.telemetry import json_line
+
+app = typer.Typer(
+    help="Learn, design, price, allocate, prove and serve promotions.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_HELP = {
+    "run": "Run the whole line; finished stages are not run again.",
+    "ingest": "Read, check and shard the data of a shop, or simulate one.",
+    "profile": "Describe every user: RFM, segments, clusters, features.",
+    "fit": "Learn how each user responds to offers.",
+    "price": "Estimate elasticities, tune and plan list prices.",
+    "design": "Search the menu of offers.",
+    "allocate": "Decide who gets which offer within the budget.",
+    "recommend": "Popular items, neighbours and top items per user.",
+    "evaluate": "Prove what the policy earns and write the report.",
+    "bundle": "Write the bundle that serving loads.",
+}
+_STAGES_OF = {"run": list(STAGES), "fit": ["response"]}
+
+
+def _add_stage_command(name: str) -> None:
+    def command(
+        config: ConfigOption = None,
+        overrides: SetOption = None,
+        address: AddressOption = "local",
+        out: OutOption = None,
+        local: LocalOption = False,
+        workers: WorkersOption = None,
+        data: DataOption = None,
+        adapter: AdapterOption = None,
+        force: ForceOption = False,
+    ) -> None:
+        options = JobOptions(
+            config=config,
+            overrides=overrides or (),
+            address=address,
+            out=out,
+            is_local=local,
+            workers=workers,
+            data=data,
+            adapter=adapter,
+            is_forced=force,
+        )
+        raise typer.Exit(run_job(name, _STAGES_OF.get(name, [name]), options))
+
+    app.command(name, help=_HELP[name])(command)
+
+
+for _name in _HELP:
+    _add_stage_command(_name)
+
+app.command("serve", help="Answer decisions over HTTP from a bundle.")(serve_command)
+
+
+@app.command()
+def simulate(
+    out: Annotated[str, typer.Option(help="Directory for the tables, as parquet.")],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Write the tables of a simulated shop in the form that own data come in."""
+    try:
+        shop = parse(Shop, read_settings(config, overrides or ()), where=config or "shop")
+    except PromoRayError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise typer.Exit(error.exit_code) from error
+    directory = Path(out)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.stderr.write(f"error: output must be writable; {out}: {error.strerror}\n")
+        raise typer.Exit(2) from error
+    ids = shop.user_ids()
+    tables = {
+        "users": shop.users(ids),
+        "events": shop.events(ids),
+        "catalog": shop.catalog(),
+        "campaign_log": shop.campaign_log(ids),
+        "offers": shop.past_offers(),
+    }
+    for name, table in tables.items():
+        pq.write_table(table, directory / f"{name}.parquet", compression="zstd")
+    rows = {name: table.num_rows for name, table in tables.items()}
+    sys.stdout.write(json_line({"job": "simulate", "artifact": out, "rows": rows}) + "\n")
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="Benchmark, for example allocation.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, about a minute.")] = False,
+) -> None:
+    """Measure against named baselines in the same run; prints one JSON record per line."""
+    if importlib.util.find_spec(f"promo_ray.bench.{name}") is None:
+        sys.stderr.write(f"error: benchmark must exist in promo_ray.bench; got {name!r}\n")
+        raise typer.Exit(2)
+    for record in importlib.import_module(f"promo_ray.bench.{name}").run(quick=quick):
+        sys.stdout.write(json_line(record) + "\n")
+        sys.stdout.flush()
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine offers, and what a user should know before a run."""
+    packages = ("ray", "torch", "numpy", "pyarrow", "scikit-learn", "apsw", "optuna")
+    sys.stdout.write(f"promo_ray      {__version__}\npython         {platform.python_version()}\n")
+    for name in packages:
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            version = "not installed"
+        sys.stdout.write(f"{name:<14} {version}\n")
+    free = shutil.disk_usage(".").free // 2**30
+    sys.stdout.write(f"CPUs           {os.cpu_count()}\nfree disk      {free} GiB\n")
+    has_key = "PROMO_RAY_PSEUDONYM_KEY" in os.environ
+    words = "set" if has_key else "not set: user ids of real data are stored as they are"
+    sys.stdout.write(f"pseudonym key  {words}\n")

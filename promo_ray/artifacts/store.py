@@ -306,6 +306,10 @@ class ArtifactStore:
         """Delete the artefact of a kind, if there is one."""
         self._clear(f"{self._root}/{kind.name}")
 
+    def remove_directory(self, name: str) -> None:
+        """Delete a directory of working files under the store, if it is there."""
+        self._clear(f"{self._root}/{name}")
+
     def _clear(self, path: str) -> None:
         try:
             manifest = f"{path}/{MANIFEST}"

@@ -22,7 +22,7 @@ from promo_ray.artifacts.users import USERS
 from promo_ray.config import config_class, resolve
 from promo_ray.data.adapters import find_adapter
 from promo_ray.data.blocks import N_BLOCKS, block_of, shard_count, shard_of
-from promo_ray.data.clean import CleanPolicy, clean
+from promo_ray.data.clean import CleanPolicy, clean, fill_medians
 from promo_ray.data.dataset import Dataset
 from promo_ray.data.pseudonym import key_from_environment, pseudonymise_table
 from promo_ray.data.quality import QualityReport, check_quality, merge
@@ -155,10 +155,21 @@ def _read(config: IngestConfig, context: Context, inputs: dict[str, str]) -> Non
     if key is not None:
         dataset = _pseudonymised(dataset, key)
     context.progress("ingest", 1, 4)
+    events, counts, quality = None, {}, None
+    if dataset.events is not None:
+        quality = check_quality(dataset.events, dataset.catalog)
+        medians = fill_medians(dataset.events, dataset.catalog)
+        where = f"{config.data} events"
+        events, counts = clean(dataset.events, config.clean, medians=medians, where=where)
+        dataset = dataset._replace(events=events)
     users = _all_users(dataset)
     n_shards = shard_count(users.num_rows)
     settings = resolve(config)
-    notes = {"name": dataset.name, "notes": list(dataset.notes), "is_pseudonymised": key is not None}
+    notes = {
+        "name": dataset.name,
+        "notes": list(dataset.notes),
+        "is_pseudonymised": key is not None,
+    }
 
     for kind in KINDS:  # another data set may have had kinds that this one lacks
         context.store.remove(kind)
@@ -166,9 +177,7 @@ def _read(config: IngestConfig, context: Context, inputs: dict[str, str]) -> Non
     def write(kind: Kind) -> contextlib.AbstractContextManager:  # type: ignore[type-arg]
         return context.store.write(kind, config=settings, seed=context.seed, inputs=inputs)
 
-    if dataset.events is not None:
-        quality = check_quality(dataset.events, dataset.catalog)
-        events, counts = clean(dataset.events, config.clean)
+    if events is not None and quality is not None:
         with write(EVENTS) as writer:
             for index, part in enumerate(shard_table(events, n_shards)):
                 writer.part("events", index, part)

@@ -1,7 +1,7 @@
 """Stage profile: one row per user with RFM, segment, cluster, scores and model features.
 
-Users are described as of the start of the logged campaign, so that nothing after exposure leaks into
-the models that learn from it; without a campaign log as of the end of the events.
+Users are described as of the start of the logged campaign, so that nothing after exposure leaks
+into the models that learn from it; without a campaign log as of the end of the events.
 """
 
 from __future__ import annotations

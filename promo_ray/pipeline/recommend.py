@@ -54,8 +54,8 @@ class _Source(NamedTuple):
 
 def run(config: RecommendConfig, context: Context) -> StageResult:
     """Write `recommender`."""
-    if not context.has(EVENTS):
-        return skipped("recommend", "there are no events")
+    if why := missing(context):
+        return skipped("recommend", why)
     inputs = context.inputs(EVENTS, USERS)
     if context.is_current(RECOMMENDER, config, inputs):
         return current("recommend", context, [RECOMMENDER])
@@ -63,7 +63,7 @@ def run(config: RecommendConfig, context: Context) -> StageResult:
     events, users = context.store.read(EVENTS), context.store.read(USERS)
     pairs = zip(events.parts("events"), users.parts("users"), strict=True)
     resident = context.executor.load([_Source(e, u) for e, u in pairs])
-    last = max((t for t in resident.map(_last_event) if t is not None))
+    last = max(t for t in resident.map(_last_event) if t is not None)
     as_of = last + timedelta(microseconds=1)
     popular, neighbours = _learn(resident, as_of, config, whole=True)
     settings = resolve(config)
@@ -87,6 +87,11 @@ def run(config: RecommendConfig, context: Context) -> StageResult:
         writer.metrics = {"hit_rate": quality["hit_rate"]}
     resident.release()
     return finished("recommend", context, [RECOMMENDER], started)
+
+
+def missing(context: Context) -> str:
+    """Why the stage cannot run; empty if it can."""
+    return "" if context.has(EVENTS) else "there are no events"
 
 
 def _last_event(shard: _Shard) -> datetime | None:

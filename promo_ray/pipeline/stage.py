@@ -12,7 +12,6 @@ from promo_ray.config import resolve
 from promo_ray.execution import Executor
 from promo_ray.telemetry import SILENT, Progress
 
-
 Tuner = Callable[..., Any]
 
 
@@ -47,7 +46,9 @@ class Context:
 
     def is_current(self, kind: Kind, config: Any, inputs: Mapping[str, str]) -> bool:
         """Whether the kind's artefact was made from this config, seed and inputs."""
-        return not self.is_forced and self.store.is_current(kind, resolve(config), self.seed, inputs)
+        return not self.is_forced and self.store.is_current(
+            kind, resolve(config), self.seed, inputs
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,155 @@
+"""The grid of candidate offers: those that were tried, and good-looking ones in between."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from promo_ray.artifacts.columns import OFFER_TERMS
+from promo_ray.errors import ConfigError, DataError
+from promo_ray.offers import Offer, from_terms
+
+_DEPTH_STEP = 0.05  # shares off are told in steps of 5 %
+_STEPS_BETWEEN = 5  # steps that an amount or threshold range is cut into, about
+
+
+@dataclass(frozen=True)
+class OfferGrid:
+    """Candidate offers.
+
+    Attributes:
+        terms: one row per offer, schema `OFFER_TERMS`.
+        is_tried: `(g,)` bool; False = no user ever got it, so nothing logged can prove it.
+    """
+
+    terms: pa.Table
+    is_tried: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return int(self.terms.num_rows)
+
+    @property
+    def offer_ids(self) -> tuple[str, ...]:
+        """Ids in the order of the grid."""
+        return tuple(self.terms.column("offer_id").to_pylist())
+
+    def offers(self, currency: str) -> tuple[Offer, ...]:
+        """Executable offers in the order of the grid."""
+        return tuple(from_terms(row, currency) for row in self.terms.to_pylist())
+
+
+def offer_grid(tried: pa.Table, support: str = "tried", currency: str = "USD") -> OfferGrid:
+    """Candidates for a menu.
+
+    Args:
+        tried: offers of the campaign log, schema `OFFER_TERMS`, at least one.
+        support: `tried` = these alone, each can be proven on the log; `between` = also depths,
+            amounts and thresholds on good-looking steps between tried ones of the same mechanic,
+            scope, items and cost of contact. A spend threshold in between gives a share of the
+            threshold within the tried shares.
+        currency: ISO 4217 code, for labels.
+
+    Raises:
+        ConfigError: unknown support.
+        DataError: no offer, an id twice, or terms that are no offer.
+    """
+    if support not in ("tried", "between"):
+        raise ConfigError(f"support must be tried or between; got {support!r}")
+    rows = tried.select(OFFER_TERMS.names).to_pylist()
+    if not rows:
+        raise DataError("must have at least one offer", where="offers")
+    ids = [row["offer_id"] for row in rows]
+    if len(set(ids)) < len(ids):
+        raise DataError("offer_id must be unique", where="offers")
+    for row in rows:
+        from_terms(row, currency)
+    new = _between(rows, currency) if support == "between" else []
+    terms = pa.Table.from_pylist([*rows, *new], schema=OFFER_TERMS)
+    is_tried = np.arange(len(rows) + len(new)) < len(rows)
+    return OfferGrid(terms, is_tried)
+
+
+def _between(rows: Sequence[Mapping[str, Any]], currency: str) -> list[dict[str, Any]]:
+    """New rows between tried ones, sorted by id."""
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        key = (row["mechanic"], row["scope"], tuple(row["item_ids"] or ()), row["contact_cost"])
+        groups.setdefault(key, []).append(row)
+    known = {_parameters(row) for row in rows}
+    taken = {row["offer_id"] for row in rows}
+    new: dict[str, dict[str, Any]] = {}
+    for members in groups.values():
+        for depth, amount, threshold in _points(members):
+            row = {
+                **members[0],
+                "depth_rate": depth,
+                "amount": amount,
+                "threshold": threshold,
+            }
+            if _parameters(row) in known:
+                continue
+            known.add(_parameters(row))
+            row["offer_id"] = _new_id(row, taken)
+            taken.add(row["offer_id"])
+            row["label"] = from_terms(row, currency).describe()
+            new[row["offer_id"]] = row
+    return [new[k] for k in sorted(new)]
+
+
+def _parameters(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    numbers = [
+        None if row[c] is None else round(row[c], 6) for c in ("depth_rate", "amount", "threshold")
+    ]
+    fixed = (row["mechanic"], row["scope"], tuple(row["item_ids"] or ()), row["contact_cost"])
+    return (*numbers, *fixed)
+
+
+def _points(
+    members: Sequence[Mapping[str, Any]],
+) -> list[tuple[float | None, float | None, float | None]]:
+    """`(depth_rate, amount, threshold)` on good-looking steps within the tried ranges."""
+
+    def steps(column: str) -> list[float | None]:
+        values = [row[column] for row in members if row[column] is not None]
+        if not values:
+            return [None]
+        low, high = min(values), max(values)
+        step = _DEPTH_STEP if column == "depth_rate" else nice_step((high - low) / _STEPS_BETWEEN)
+        inner = [round(k * step, 6) for k in range(math.ceil(low / step), int(high / step) + 1)]
+        # rounding must not carry a step out of the tried range
+        return sorted({*values, *(v for v in inner if low <= v <= high)})
+
+    points = itertools.product(steps("depth_rate"), steps("amount"), steps("threshold"))
+    if members[0]["mechanic"] != "spend_threshold":
+        return list(points)
+    shares = [row["amount"] / row["threshold"] for row in members]
+    low, high = min(shares) - 1e-9, max(shares) + 1e-9
+    return [(d, a, t) for d, a, t in points if a and t and low <= a / t <= high]
+
+
+def nice_step(width: float) -> float:
+    """Smallest of 1, 2, 5 times a power of ten that is >= `width`; 1 for width 0."""
+    if width <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(width))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= width * (1 - 1e-9))
+
+
+def _new_id(row: Mapping[str, Any], taken: set[str]) -> str:
+    numbers = (row["depth_rate"], row["amount"], row["threshold"])
+    name = "-".join([row["mechanic"], *(f"{v:g}" for v in numbers if v is not None)])
+    if row["scope"]:
+        name += "-" + row["scope"].rpartition(" > ")[2].replace(" ", "_")
+    unique = name
+    for k in itertools.count(2):
+        if unique not in taken:
+            return unique
+        unique = f"{name}-{k}"
+    raise AssertionError  # itertools.count never ends

@@ -1,0 +1,175 @@
+"""Search of pricing hyperparameters on Ray Tune; the same result as in one process.
+
+Ray Tune runs the pre-drawn trials with asynchronous halving (ASHA, Li et al. 2020), which stops
+poor ones early; which ones it stops depends on timing. The answer does not: when Tune is done, the
+synchronous rule of `promo_ray.pricing.tuning` is applied to the losses that trials reported, and
+the driver computes the few that the rule asks for and ASHA had cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+
+from promo_ray.config import resolve
+from promo_ray.errors import PromoRayError
+from promo_ray.pricing.demand import rolling_losses
+from promo_ray.pricing.panel import WeeklyPanel
+from promo_ray.pricing.params import PricingParams
+from promo_ray.pricing.tuning import (
+    Losses,
+    SearchSpace,
+    TuningResult,
+    result_of,
+    sample_params,
+    successive_halving,
+)
+from promo_ray.telemetry import SILENT, Progress
+
+
+def _trial(
+    config: dict[str, Any], panel: WeeklyPanel, params: list[PricingParams], weeks: int
+) -> None:
+    """One trial: reports its losses after every held-out week."""
+    losses: list[float] = []
+    for loss in rolling_losses(params[config["trial"]], panel, weeks):
+        losses.append(loss)
+        tune.report(
+            {"loss": loss, "weeks": len(losses), "trial": config["trial"], "losses": list(losses)}
+        )
+
+
+class _Report(tune.Callback):  # type: ignore[misc]
+    """Hands the number of trials done and the least loss to a progress sink."""
+
+    def __init__(self, progress: Progress, n_trials: int) -> None:
+        self._progress, self._n_trials = progress, n_trials
+        self._n_done, self._best = 0, float("inf")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A trial reported."""
+        self._best = min(self._best, float(result["loss"]))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial ended."""
+        self._n_done += 1
+        self._progress("tune", self._n_done, self._n_trials, loss=self._best)
+
+
+def tune_pricing(
+    panel: WeeklyPanel | ray.ObjectRef,
+    space: SearchSpace,
+    n_trials: int,
+    seed: int,
+    *,
+    storage: str | None = None,
+    max_concurrent: int | None = None,
+    progress: Progress = SILENT,
+) -> TuningResult:
+    """Search on the Ray that is already connected; one CPU per trial.
+
+    Args:
+        panel: weekly units and prices, or a reference to them in the object store.
+        space: ranges and held-out weeks.
+        n_trials: trials, >= 1.
+        seed: seed of the trials' draws.
+        storage: directory or URI for Tune's state, on shared storage for a cluster of several
+            nodes; a search of the same input found there goes on. None: a temporary directory.
+        max_concurrent: trials at once; as many as CPUs if None.
+        progress: told trials done and the least loss.
+
+    Returns:
+        What `promo_ray.pricing.tune_serial` returns for the same arguments.
+    """
+    data: WeeklyPanel = ray.get(panel) if isinstance(panel, ray.ObjectRef) else panel
+    params = sample_params(space, n_trials, seed)
+    with contextlib.ExitStack() as stack:
+        place = storage or stack.enter_context(tempfile.TemporaryDirectory(prefix="tune-"))
+        place = place if "://" in place else os.path.abspath(place)
+        reported = _run_tune(data, params, space, place, max_concurrent, progress)
+    losses = [Losses(p, data, space, reported.get(i, [])) for i, p in enumerate(params)]
+    reached = successive_halving(n_trials, space, lambda trial, weeks: losses[trial].after(weeks))
+    return result_of(params, reached, space)
+
+
+def _run_tune(
+    panel: WeeklyPanel,
+    params: list[PricingParams],
+    space: SearchSpace,
+    place: str,
+    max_concurrent: int | None,
+    progress: Progress,
+) -> dict[int, list[float]]:
+    """Losses by trial that Tune got before it stopped or finished the trial."""
+    name = f"pricing-{_fingerprint(panel, params, space)}"
+    trainable = tune.with_resources(
+        tune.with_parameters(_trial, panel=panel, params=params, weeks=space.holdout_weeks),
+        {"cpu": 1},
+    )
+    param_space = {"trial": tune.grid_search(list(range(len(params))))}
+    path = f"{place}/{name}"
+    if tune.Tuner.can_restore(path):
+        tuner = tune.Tuner.restore(
+            path, trainable=trainable, param_space=param_space, resume_errored=True
+        )
+    else:
+        tuner = tune.Tuner(
+            trainable,
+            param_space=param_space,
+            tune_config=tune.TuneConfig(
+                metric="loss",
+                mode="min",
+                scheduler=ASHAScheduler(
+                    time_attr="weeks",
+                    max_t=space.holdout_weeks,
+                    grace_period=space.first_weeks,
+                    reduction_factor=space.reduction,
+                ),
+                max_concurrent_trials=max_concurrent,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=name,
+                storage_path=place,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=2),
+                callbacks=[_Report(progress, len(params))],
+            ),
+        )
+    with _quiet():
+        results = tuner.fit()
+    if results.num_errors:
+        first = next(iter(results.errors))
+        raise PromoRayError(
+            f"trials of the price search must run; {results.num_errors} failed: {first}"
+        )
+    return {r.metrics["trial"]: list(r.metrics["losses"]) for r in results if r.metrics}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Tune's tables, which it prints even at verbosity 0, off standard output."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _fingerprint(panel: WeeklyPanel, params: list[PricingParams], space: SearchSpace) -> str:
+    """Name of a search: the same input gives the same name, other input another."""
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(orjson.dumps([panel.item_ids, panel.category.tolist()]))
+    for array in (panel.units, panel.price, panel.is_open):
+        digest.update(array.tobytes())
+    digest.update(orjson.dumps([resolve(space), [resolve(p) for p in params]]))
+    return digest.hexdigest()

@@ -1,0 +1,300 @@
+"""Qini, uplift among the top scores, and gain over spend, all in outcome units per head.
+
+For one arm against control, rows by falling score; in the top fraction f, Yt and Yc are the
+outcome sums and Nt and Nc the counts of the two arms (with propensities: sums and counts weighted
+by their inverse). Qini curve Q(f) = (Yt - Yc Nt / Nc) / Nt(1), so Q(1) is the average effect;
+qini = integral of Q(f) - f Q(1). It is never divided by a "perfect" curve, which depends on noise.
+Sources: Radcliffe 2007; Yadlowsky et al. 2021; gain over spend: Sverdrup et al. 2023 (maq).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+
+from promo_ray.errors import DataError
+from promo_ray.evaluation.policy_value import clustered_error
+from promo_ray.response.inputs import arms, finite_matrix, finite_vector, group_codes
+from promo_ray.seeding import stream
+
+
+class Curve(NamedTuple):
+    """Points of a curve: `x` and `y` are `(n_points,)` float64, `x` not falling."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+
+class CurveEstimate(NamedTuple):
+    """A measure of a curve with its bootstrap percentile interval and standard error."""
+
+    value: float
+    low: float
+    high: float
+    se: float
+
+
+class GainCurve(NamedTuple):
+    """Gain over spend, all per head; every field `(n_points,)` float64, currency units.
+
+    Attributes:
+        spend: expected cost of the policy that may spend so much.
+        gain: doubly robust value of the policy against control.
+        low: pointwise lower end of the interval.
+        high: pointwise upper end.
+    """
+
+    spend: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+class _Ranked(NamedTuple):
+    """Rows by falling score; `ends` are the last rows of runs of equal scores."""
+
+    is_treated: NDArray[np.bool_]
+    outcome: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    groups: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def curve(self, count: NDArray[np.float64] | None = None) -> Curve:
+        """Qini curve from 0 to 1; `count` are bootstrap copies of each row."""
+        head = np.ones(len(self.outcome)) if count is None else count
+        treated = np.where(self.is_treated, self.weight * head, 0.0)
+        control = np.where(self.is_treated, 0.0, self.weight * head)
+        at = self.ends
+        n_t, n_c = np.cumsum(treated)[at], np.cumsum(control)[at]
+        y_t = np.cumsum(treated * self.outcome)[at]
+        y_c = np.cumsum(control * self.outcome)[at]
+        heads = np.cumsum(head)[at]
+        # With no control so far the sum of controls is 0, and so is what it stands for.
+        scaled = np.where(n_c > 0, y_c * n_t / np.where(n_c > 0, n_c, 1.0), 0.0)
+        y = (y_t - scaled) / max(n_t[-1], np.finfo(np.float64).tiny)
+        return Curve(np.concatenate([[0.0], heads / heads[-1]]), np.concatenate([[0.0], y]))
+
+
+def qini_curve(
+    score: ArrayLike,
+    treatment: ArrayLike,
+    outcome: ArrayLike,
+    *,
+    propensity: ArrayLike | None = None,
+    seed: int | None = None,
+) -> Curve:
+    """Qini curve of a score.
+
+    Args:
+        score: `(n,)` larger means treat sooner.
+        treatment: `(n,)` 0 = control, 1 = treated.
+        outcome: `(n,)` outcome.
+        propensity: `(n,)` probability of the arm that each row got; if None, equal within arms.
+        seed: order of equal scores: None joins the ends of a run of equal scores by a straight
+            line (their average order), a number draws an order.
+
+    Returns:
+        Curve of fraction treated in [0, 1] and gain per head in outcome units.
+
+    Raises:
+        DataError: bad shape or value, or an arm without rows; the argument named.
+    """
+    return _rank(score, treatment, outcome, propensity, None, seed).curve()
+
+
+def qini(
+    score: ArrayLike,
+    treatment: ArrayLike,
+    outcome: ArrayLike,
+    *,
+    propensity: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    n_boot: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> CurveEstimate:
+    """Area between the Qini curve and the straight line to its end, outcome units per head.
+
+    The interval is a percentile Poisson bootstrap over users with the score fixed.
+
+    Args:
+        score: see `qini_curve`.
+        treatment: see `qini_curve`.
+        outcome: see `qini_curve`.
+        propensity: see `qini_curve`.
+        groups: `(n,)` user of each row; rows are users if None.
+        n_boot: resamples; 0 gives NaN for the interval.
+        level: level of the interval.
+        seed: seed of the resamples; the same seed pairs the resamples of several scores.
+    """
+    ranked = _rank(score, treatment, outcome, propensity, groups, None)
+    draws = [_area(ranked.curve(c)) for c in _resamples(ranked.groups, n_boot, seed)]
+    return _percentiles(_area(ranked.curve()), np.array(draws), level)
+
+
+def uplift_at(
+    score: ArrayLike,
+    treatment: ArrayLike,
+    outcome: ArrayLike,
+    fraction: float = 0.3,
+    *,
+    propensity: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    n_boot: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> CurveEstimate:
+    """Difference of mean outcomes between the arms among the top scores.
+
+    Equal scores at the border enter in proportion. Arguments as in `qini`.
+
+    Args:
+        score: see `qini_curve`.
+        treatment: see `qini_curve`.
+        outcome: see `qini_curve`.
+        fraction: share of rows with the highest scores, in (0, 1].
+        propensity: see `qini_curve`.
+        groups: see `qini`.
+        n_boot: see `qini`.
+        level: see `qini`.
+        seed: see `qini`.
+    """
+    if not 0 < fraction <= 1:
+        raise DataError(f"must lie in (0, 1]; got {fraction!r}", where="fraction")
+    ranked = _rank(score, treatment, outcome, propensity, groups, None)
+    draws = [_top(ranked, fraction, c) for c in _resamples(ranked.groups, n_boot, seed)]
+    return _percentiles(_top(ranked, fraction, None), np.array(draws), level)
+
+
+def gain_curve(
+    value: ArrayLike,
+    cost: ArrayLike,
+    scores: ArrayLike,
+    *,
+    n_points: int = 40,
+    groups: ArrayLike | None = None,
+    level: float = 0.95,
+) -> GainCurve:
+    """What the best policy for each spend earns, judged by doubly robust scores.
+
+    For a price on spend, every user takes the offer with the largest value - price * cost if
+    that is positive: the exact optimum for the spend it causes. Prices run from so high that
+    nobody gets an offer down to 0.
+
+    Args:
+        value: `(n, m)` predicted incremental value of each offer, out of fold.
+        cost: `(n, m)` predicted cost, >= 0.
+        scores: `(n, m + 1)` doubly robust scores of the net outcome (`aipw_scores`, contact costs
+            taken off), arm 0 = control.
+        n_points: prices tried.
+        groups: `(n,)` user of each row.
+        level: level of the pointwise normal interval.
+    """
+    values = finite_matrix(value, "value")
+    n, m = values.shape
+    costs = finite_matrix(cost, "cost", n)
+    truth = finite_matrix(scores, "scores", n)
+    if costs.shape != (n, m) or truth.shape != (n, m + 1):
+        raise DataError(f"must be ({n}, {m}) and ({n}, {m + 1})", where="cost, scores")
+    if costs.min(initial=0.0) < 0:
+        raise DataError("must be >= 0", where="cost")
+    codes = group_codes(groups, n)
+    z = float(norm.ppf(0.5 + level / 2))
+    rows = np.arange(n)
+    points = [(0.0, 0.0, 0.0)]
+    for price in _prices(values, costs, n_points):
+        net = np.column_stack([np.zeros(n), values - price * costs])
+        arm = net.argmax(axis=1)
+        own = truth[rows, arm] - truth[:, 0]
+        spend = np.column_stack([np.zeros(n), costs])[rows, arm]
+        error, _ = clustered_error(own - own.mean(), codes)
+        points.append((float(spend.mean()), float(own.mean()), z * error))
+    spend, gain, half = np.array(points).T
+    return GainCurve(spend, gain, gain - half, gain + half)
+
+
+def _prices(
+    values: NDArray[np.float64], costs: NDArray[np.float64], n_points: int
+) -> NDArray[np.float64]:
+    """Falling prices, ending at 0, spread over the users' best ratios of value to cost."""
+    paying = (values > 0) & (costs > 0)
+    ratio = np.where(paying, values / np.where(paying, costs, 1.0), 0.0).max(axis=1, initial=0.0)
+    positive = ratio[ratio > 0]
+    if not len(positive):
+        return np.zeros(1)
+    inner = np.quantile(positive, np.linspace(1, 0, max(2, n_points - 1)))
+    low = np.linspace(inner[-1], 0.0, 4)[1:]
+    return np.concatenate([inner, low])
+
+
+def _rank(
+    score: ArrayLike,
+    treatment: ArrayLike,
+    outcome: ArrayLike,
+    propensity: ArrayLike | None,
+    groups: ArrayLike | None,
+    seed: int | None,
+) -> _Ranked:
+    scores = finite_vector(score, "score")
+    n = len(scores)
+    arm = arms(treatment, "treatment", n, n_arms=2)
+    if not 0 < arm.sum() < n:
+        raise DataError("must hold both arms, 0 and 1", where="treatment")
+    y = finite_vector(outcome, "outcome", n)
+    weight = np.ones(n)
+    if propensity is not None:
+        known = finite_vector(propensity, "propensity", n)
+        if known.min() <= 0 or known.max() > 1:
+            raise DataError("must lie in (0, 1]", where="propensity")
+        weight = 1.0 / known
+    if seed is None:
+        order = np.argsort(-scores, kind="stable")
+        ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    else:
+        order = np.lexsort((stream(seed, "ties").random(n), -scores))
+        ends = np.arange(n)
+    codes = group_codes(groups, n)
+    return _Ranked(arm[order] == 1, y[order], weight[order], codes[order], ends)
+
+
+def _area(curve: Curve) -> float:
+    return float(np.trapezoid(curve.y - curve.x * curve.y[-1], curve.x))
+
+
+def _top(ranked: _Ranked, fraction: float, count: NDArray[np.float64] | None) -> float:
+    head = np.ones(len(ranked.outcome)) if count is None else count
+    within = np.cumsum(head)
+    ends = ranked.ends
+    last = int(np.searchsorted(within[ends], fraction * within[-1] * (1 - 1e-12)))
+    first = 0 if last == 0 else int(ends[last - 1]) + 1
+    below = 0.0 if first == 0 else float(within[first - 1])
+    run = float(within[ends[last]]) - below
+    share = (fraction * float(within[-1]) - below) / run if run else 0.0
+    weight = ranked.weight * head
+    weight[first : ends[last] + 1] *= min(1.0, share)
+    weight[ends[last] + 1 :] = 0.0
+    treated, control = weight * ranked.is_treated, weight * ~ranked.is_treated
+    if not treated.sum() or not control.sum():
+        return float("nan")
+    y = ranked.outcome
+    return float(treated @ y / treated.sum() - control @ y / control.sum())
+
+
+def _resamples(groups: NDArray[np.int64], n_boot: int, seed: int) -> list[NDArray[np.float64]]:
+    """Poisson(1) copies of each group, `(n,)` per resample in the order of the rows."""
+    size = int(groups.max()) + 1
+    return [
+        stream(seed, "bootstrap", b).poisson(1.0, size).astype(np.float64)[groups]
+        for b in range(n_boot)
+    ]
+
+
+def _percentiles(value: float, draws: NDArray[np.float64], level: float) -> CurveEstimate:
+    draws = draws[np.isfinite(draws)]
+    if len(draws) < 2:
+        return CurveEstimate(value, float("nan"), float("nan"), float("nan"))
+    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
+    return CurveEstimate(value, float(low), float(high), float(draws.std(ddof=1)))

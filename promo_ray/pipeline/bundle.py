@@ -1,0 +1,139 @@
+"""Stage bundle: put everything that serving needs into one artefact."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from promo_ray.artifacts import Artifact
+from promo_ray.artifacts.assignment import ASSIGNMENT
+from promo_ray.artifacts.candidates import CANDIDATES
+from promo_ray.artifacts.decision_bundle import DECISION_BUNDLE
+from promo_ray.artifacts.offer_set import OFFER_SET
+from promo_ray.artifacts.recommender import RECOMMENDER
+from promo_ray.artifacts.response_model import RESPONSE_MODEL
+from promo_ray.artifacts.users import USERS
+from promo_ray.config import config_class, resolve
+from promo_ray.decisions.bundle import BundleContent, write_bundle
+from promo_ray.decisions.policy import Disclosure, Policy
+from promo_ray.pipeline.allocate import block_of_candidates
+from promo_ray.pipeline.scoring import design_of
+from promo_ray.pipeline.stage import Context, StageResult, current, finished, optional, skipped
+
+
+@config_class
+class BundleConfig:
+    """Guardrails of serving; see `promo_ray.decisions.policy.Policy` for the rest.
+
+    Attributes:
+        campaign: name of the campaign in paths and logs.
+        epsilon: share of decisions drawn uniformly from the eligible offers, [0, 1].
+        holdout_rate: share of users who never get an offer, so that the next round can be judged.
+        max_uses: offers that a user may get in `cap_window_s`; 0 = no cap.
+        cap_window_s: length of the cap's window, seconds.
+        reservation_ttl_s: an offer not confirmed for so long gives its budget back, seconds.
+        disclosure: what to say about personal prices.
+    """
+
+    campaign: str = "campaign"
+    epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
+    holdout_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    max_uses: Annotated[int, Field(ge=0)] = 3
+    cap_window_s: Annotated[float, Field(gt=0)] = 7 * 86400.0
+    reservation_ttl_s: Annotated[float, Field(gt=0)] = 900.0
+    disclosure: Disclosure = Disclosure()
+
+
+def run(config: BundleConfig, context: Context) -> StageResult:
+    """Write `decision_bundle`."""
+    if why := missing(context):
+        return skipped("bundle", why)
+    inputs = context.inputs(ASSIGNMENT, CANDIDATES, OFFER_SET, RECOMMENDER, RESPONSE_MODEL)
+    if context.is_current(DECISION_BUNDLE, config, inputs):
+        return current("bundle", context, [DECISION_BUNDLE])
+    started = time.perf_counter()
+    context.progress("bundle", 0, 1)
+    candidates = context.store.read(CANDIDATES)
+    assignment = context.store.read(ASSIGNMENT)
+    menu = candidates.json("menu")
+    table = candidates.table("candidates")
+    block = block_of_candidates(table, len(menu["offer_ids"]), len(menu["budgets"]))
+    user_ids = table["user_id"].to_pylist()
+    items, popular, top = _items(optional(context, RECOMMENDER), user_ids)
+    content = BundleContent(
+        user_ids=user_ids,
+        value=block.value,
+        cost=block.costs,
+        choice=assignment.table("assignment")["slot"].to_numpy(),
+        segment_idx=table["segment_idx"].to_numpy(),
+        top_items=top,
+        items=items,
+        popular_items=popular,
+        offers=context.store.read(OFFER_SET).json("offers"),
+        policy=_policy(config, context, menu, assignment),
+    )
+    settings = resolve(config)
+    with context.store.write(
+        DECISION_BUNDLE, config=settings, seed=context.seed, inputs=inputs
+    ) as writer:
+        write_bundle(writer, content)
+    context.progress("bundle", 1, 1)
+    return finished("bundle", context, [DECISION_BUNDLE], started)
+
+
+def missing(context: Context) -> str:
+    """Why the stage cannot run; empty if it can."""
+    return "" if context.has(ASSIGNMENT) else "there is no assignment to serve"
+
+
+def _policy(
+    config: BundleConfig, context: Context, menu: dict[str, Any], assignment: Artifact
+) -> Policy:
+    solution = assignment.json("solution")
+    k = len(menu["budgets"])
+    fields = {
+        name: getattr(config, name)
+        for name in (
+            "campaign",
+            "epsilon",
+            "holdout_rate",
+            "max_uses",
+            "cap_window_s",
+            "reservation_ttl_s",
+            "disclosure",
+        )
+    }
+    return Policy(
+        policy_version=assignment.digest[:16],
+        model_version=context.store.read(RESPONSE_MODEL).digest[:16],
+        budget_names=tuple(menu["budget_names"]),
+        budgets=tuple(menu["budgets"]),
+        prices=tuple(solution["prices"][:k]),
+        currency=design_of(context)["currency"],
+        seed=context.seed,
+        is_pseudonymous=bool(context.store.read(USERS).json("shards").get("is_pseudonymised")),
+        **fields,
+    )
+
+
+def _items(
+    recommender: Artifact | None, user_ids: list[str]
+) -> tuple[list[str], list[int], NDArray[np.int32]]:
+    """Item ids, indices of popular items, and `(n, r)` indices of every user's top items."""
+    if recommender is None:
+        return [], [], np.zeros((len(user_ids), 0), np.int32)
+    top = recommender.table("top")
+    popular = recommender.table("popular")["item_id"].to_pylist()
+    lists = dict(zip(top["user_id"].to_pylist(), top["item_ids"].to_pylist(), strict=True))
+    items = sorted({i for row in lists.values() for i in row} | set(popular))
+    place = {item: i for i, item in enumerate(items)}
+    width = max((len(row) for row in lists.values()), default=0)
+    chosen = np.full((len(user_ids), width), -1, dtype=np.int32)
+    for row, user in enumerate(user_ids):
+        found = lists.get(user, [])
+        chosen[row, : len(found)] = [place[i] for i in found]
+    return items, [place[i] for i in popular[:100]], chosen

@@ -1,0 +1,182 @@
+"""Stage design: search the menu of offers on a sample of users, judge it on others."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic import Field
+
+from promo_ray import __version__
+from promo_ray.artifacts.campaign_log import CAMPAIGN_LOG
+from promo_ray.artifacts.manifest import fingerprint
+from promo_ray.artifacts.offer_set import OFFER_SET
+from promo_ray.artifacts.response_model import RESPONSE_MODEL
+from promo_ray.artifacts.user_profiles import USER_PROFILES
+from promo_ray.artifacts.users import USERS
+from promo_ray.config import config_class, resolve
+from promo_ray.design.grid import OfferGrid, offer_grid
+from promo_ray.design.judge import Gain, Judgement, Sample
+from promo_ray.design.menu import MenuResult, design_menu
+from promo_ray.pipeline.scoring import Scored, design_of, scored_sources, scorer_of
+from promo_ray.pipeline.stage import Context, StageResult, current, finished, skipped
+from promo_ray.seeding import uniforms
+
+
+@config_class
+class DesignConfig:
+    """How the menu is searched.
+
+    Attributes:
+        max_offers: offers in the menu at most, >= 1.
+        support: `tried` = offers of the campaign log, whose gain the log can prove; `between` =
+            also depths and thresholds between tried ones, judged by the model alone.
+        budget_rate: budget as a share of what the best single offer to everybody costs, (0, 1].
+        fixed_cost: cost of running one more offer, currency units.
+        n_sample: users that the search sees, and as many that judge its winner.
+        islands: methods of the populations, one island each.
+        max_evals: menus evaluated at most.
+        enumerate_up_to: try every menu instead of searching if there are no more than this.
+    """
+
+    max_offers: Annotated[int, Field(ge=1, le=32)] = 4
+    support: Literal["tried", "between"] = "tried"
+    budget_rate: Annotated[float, Field(gt=0, le=1)] = 0.3
+    fixed_cost: Annotated[float, Field(ge=0)] = 0.0
+    n_sample: Annotated[int, Field(ge=10)] = 4000
+    islands: tuple[str, ...] = ("ga", "pso", "ga", "pso")
+    max_evals: Annotated[int, Field(ge=1)] = 10_000
+    enumerate_up_to: Annotated[int, Field(ge=0)] = 0
+
+
+class _Drawn(NamedTuple):
+    n: int
+    search: Sample
+    judge: Sample
+
+
+def run(config: DesignConfig, context: Context) -> StageResult:
+    """Write `offer_set`."""
+    if why := missing(context):
+        return skipped("design", why)
+    inputs = context.inputs(RESPONSE_MODEL, USER_PROFILES, USERS, CAMPAIGN_LOG)
+    if context.is_current(OFFER_SET, config, inputs):
+        return current("design", context, [OFFER_SET])
+    started = time.perf_counter()
+    currency = design_of(context)["currency"]
+    tried = context.store.read(RESPONSE_MODEL).table("offers")
+    grid = offer_grid(tried, config.support, currency)
+    drawn = _draw(config, context, grid)
+    made_from = fingerprint("menu", __version__, resolve(config), context.seed, inputs)
+    checkpoint = f".design-{made_from[:16]}"  # a search of other settings has another place
+    result = design_menu(
+        drawn.search,
+        drawn.judge,
+        grid,
+        budget_per_user=_budget(config, drawn.search),
+        max_offers=config.max_offers,
+        fixed_cost=config.fixed_cost / max(1, drawn.n),
+        islands=config.islands,
+        max_evals=config.max_evals,
+        enumerate_up_to=config.enumerate_up_to,
+        seed=context.seed,
+        executor=context.executor,
+        checkpoint_uri=f"{context.store.uri}/{checkpoint}",
+        progress=context.progress,
+    )
+    _write(config, context, grid, result, inputs)
+    context.store.remove_directory(checkpoint)
+    return finished("design", context, [OFFER_SET], started)
+
+
+def missing(context: Context) -> str:
+    """Why the stage cannot run; empty if it can."""
+    return "" if context.has(RESPONSE_MODEL) else "there is no response model to judge offers by"
+
+
+def _budget(config: DesignConfig, search: Sample) -> float:
+    able = np.isfinite(search.value)
+    value = np.where(able, search.value, 0.0).sum(axis=0, dtype=np.float64)
+    cost = np.where(able, search.cost, 0.0).mean(axis=0, dtype=np.float64)
+    return config.budget_rate * float(cost[int(value.argmax())])
+
+
+def _draw(config: DesignConfig, context: Context, grid: OfferGrid) -> _Drawn:
+    """Disjoint samples of users by the hash of their ids, scored on every offer of the grid."""
+    scorer = scorer_of(context, grid.terms)
+    resident = context.executor.load(scored_sources(context, scorer))
+    n = sum(resident.map(_count))
+    rate = min(0.5, config.n_sample / max(1, n))
+    parts = resident.map(
+        _sampled, context.seed, rate, progress=context.progress, stage="sample users"
+    )
+    resident.release()
+    search, judge = (
+        Sample(*(np.concatenate([p[i][j] for p in parts]) for j in range(2))) for i in range(2)
+    )
+    return _Drawn(n, search, judge)
+
+
+def _count(shard: Scored) -> int:
+    return len(shard.user_ids)
+
+
+def _sampled(shard: Scored, seed: int, rate: float) -> tuple[Sample, Sample]:
+    u = uniforms(seed, "design.sample", shard.keys)[:, 0]
+
+    def rows(inside: NDArray[np.bool_]) -> Sample:
+        value, cost = shard.value[inside], shard.cost[inside]
+        return Sample(value.astype(np.float32), cost.astype(np.float32))
+
+    return rows(u < rate), rows((u >= rate) & (u < 2 * rate))
+
+
+def _write(
+    config: DesignConfig,
+    context: Context,
+    grid: OfferGrid,
+    result: MenuResult,
+    inputs: dict[str, str],
+) -> None:
+    chosen = list(result.menu) or [result.judged.single_offer]
+    offers = grid.offers(design_of(context)["currency"])
+    with context.store.write(
+        OFFER_SET, config=resolve(config), seed=context.seed, inputs=inputs
+    ) as writer:
+        writer.table("offers", grid.terms.take(chosen))
+        writer.json("offers", [orjson.loads(offers[i].to_json()) for i in chosen])
+        writer.json(
+            "search",
+            {
+                "history": list(result.history),
+                "islands": config.islands,
+                "n_evals": result.n_evals,
+                "n_menus": result.n_menus,
+                "is_enumerated": result.enumerated,
+                "search_value": result.search_value,
+                "judged": _plain(result.judged),
+                "single_offer": grid.terms["label"][result.judged.single_offer].as_py(),
+                "is_tried": [bool(grid.is_tried[i]) for i in chosen],
+                "words": [offers[i].describe() for i in chosen],
+            },
+        )
+        writer.metrics = _metrics(result)
+
+
+def _plain(judged: Judgement) -> dict[str, Any]:
+    fields = {f.name: getattr(judged, f.name) for f in dataclasses.fields(judged)}
+    return {k: v._asdict() if isinstance(v, Gain) else v for k, v in fields.items()}
+
+
+def _metrics(result: MenuResult) -> dict[str, Any]:
+    judged = result.judged
+    return {
+        "n_offers": len(result.menu),
+        "n_evals": result.n_evals,
+        "value_per_user": judged.value,
+        "gain_vs_single": judged.gain_vs_single.mean,
+    }

@@ -1,0 +1,116 @@
+"""Value and budget use of offers for the users of a shard: what design and allocation share."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from promo_ray.artifacts import PartRef
+from promo_ray.artifacts.campaign_log import CAMPAIGN_LOG
+from promo_ray.artifacts.response_model import RESPONSE_MODEL
+from promo_ray.artifacts.user_profiles import USER_PROFILES
+from promo_ray.artifacts.users import USERS
+from promo_ray.pipeline.stage import Context
+from promo_ray.response.model import ResponseModel
+from promo_ray.seeding import keys_of
+
+SEGMENTS = ("new", "high_frequency", "low_frequency", "lapsing", "lapsed", "member", "unknown")
+
+
+class Scorer(NamedTuple):
+    """Everything that scores users; travels to the workers.
+
+    Attributes:
+        model: response model.
+        names: feature columns of `user_profiles`, in the model's order.
+        offers: `OFFER_TERMS` of the offers to score.
+        is_money: the outcome is in currency units, so contact costs are taken off its value.
+    """
+
+    model: ResponseModel
+    names: tuple[str, ...]
+    offers: pa.Table
+    is_money: bool
+
+
+class Scored(NamedTuple):
+    """Users of one shard, sorted by id, with every offer's score.
+
+    Attributes:
+        user_ids: `(n,)` str.
+        keys: `(n,)` uint64 keys of the ids.
+        segment_idx: `(n,)` int32 index into `SEGMENTS`.
+        value: `(n, m)` float64 expected incremental outcome, net of contact cost if it is money;
+            -inf for users who withhold consent.
+        cost: `(n, m)` float64 expected discount plus contact cost, currency units.
+    """
+
+    user_ids: list[str]
+    keys: NDArray[np.uint64]
+    segment_idx: NDArray[np.int32]
+    value: NDArray[np.float64]
+    cost: NDArray[np.float64]
+
+
+class ScoredSource(NamedTuple):
+    """Scores one shard; runs in the worker."""
+
+    profiles: PartRef
+    users: PartRef
+    scorer: Scorer
+
+    def __call__(self) -> Scored:
+        """Read the shard's profiles and score its users."""
+        return score(self.scorer, self.profiles(), self.users())
+
+
+def score(scorer: Scorer, profiles: pa.Table, users: pa.Table) -> Scored:
+    """Score the users of one shard; both tables are sorted by user and hold the same users."""
+    x, basket = inputs_of(profiles, scorer.names)
+    found = scorer.model.effects(x, basket, scorer.offers)
+    contact = scorer.offers["contact_cost"].to_numpy()
+    value = found.effect - contact if scorer.is_money else found.effect.copy()
+    is_refusing = users["is_consenting"].to_numpy(zero_copy_only=False) == False  # noqa: E712
+    value[is_refusing.astype(bool)] = -np.inf
+    ids = profiles["user_id"].to_pylist()
+    place = {name: i for i, name in enumerate(SEGMENTS)}
+    segment = [place[name] for name in profiles["segment"].to_pylist()]
+    return Scored(ids, keys_of(ids), np.array(segment, np.int32), value, found.discount + contact)
+
+
+def inputs_of(
+    profiles: pa.Table, names: tuple[str, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Features `(n, d)` and median basket `(n,)` (NaN = unknown), both float64."""
+    columns = [profiles[name].to_numpy() for name in names]
+    x = np.column_stack(columns) if columns else np.zeros((profiles.num_rows, 0))
+    return np.ascontiguousarray(x, dtype=np.float64), profiles["basket_median"].to_numpy()
+
+
+def scorer_of(context: Context, offers: pa.Table) -> Scorer:
+    """Scorer of the run's response model for these offers."""
+    artifact = context.store.read(RESPONSE_MODEL)
+    model = ResponseModel.from_arrays(artifact.tensors("model"), artifact.json("model"))
+    names = tuple(context.store.read(USER_PROFILES).json("features")["names"])
+    return Scorer(model, names, offers, is_money(design_of(context)))
+
+
+def design_of(context: Context) -> dict[str, Any]:
+    """Document `design` of the run's campaign log."""
+    design: dict[str, Any] = context.store.read(CAMPAIGN_LOG).json("design")
+    return design
+
+
+def is_money(design: dict[str, Any]) -> bool:
+    """Whether the outcome of a campaign log is in currency units."""
+    return design["outcome"] in ("margin", "revenue")
+
+
+def scored_sources(context: Context, scorer: Scorer) -> list[ScoredSource]:
+    """One source per shard, for `executor.load`."""
+    profiles = context.store.read(USER_PROFILES).parts("user_profiles")
+    users = context.store.read(USERS).parts("users")
+    return [ScoredSource(p, u, scorer) for p, u in zip(profiles, users, strict=True)]

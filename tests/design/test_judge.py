@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from promo_ray.design import Sample, allocate_menu, judge_menu
+from promo_ray.design.judge import best_single, single_to_all
+
+BUDGET = 0.25
+
+
+def draw(n: int, seed: int) -> Sample:
+    rng = np.random.default_rng(seed)
+    value = rng.normal(0.1, 1, (n, 1)) + rng.normal(0, 1, (n, 3))
+    cost = rng.gamma(2, 0.5, (n, 3)) + 0.1 * np.maximum(value, 0)
+    return Sample(value.astype(np.float32), cost.astype(np.float32))
+
+
+def test_judged_value_is_a_feasible_allocation() -> None:
+    sample = draw(2000, 0)
+    judged = judge_menu((0, 2), sample, budget_per_user=BUDGET, single_offer=1)
+    own = allocate_menu(
+        sample.value[:, [0, 2]].astype(float), sample.cost[:, [0, 2]].astype(float), BUDGET * 2000
+    )
+    assert judged.value == pytest.approx(own.value / 2000)
+    assert judged.cost <= BUDGET
+    assert judged.value <= judged.bound <= judged.value * 1.01
+    assert judged.gain_vs_none.mean == judged.value
+    assert judged.gain_vs_single.mean == pytest.approx(judged.value - judged.single_value)
+
+
+@pytest.mark.parametrize("against", ["gain_vs_none", "gain_vs_single"])
+def test_interval_covers_the_value_on_all_users(against: str) -> None:
+    truth = judge_menu((0, 2), draw(200_000, 99), budget_per_user=BUDGET, single_offer=1)
+    hits = 0
+    for seed in range(200):
+        sample = draw(300, seed)
+        gain: Any = getattr(
+            judge_menu((0, 2), sample, budget_per_user=BUDGET, single_offer=1), against
+        )
+        hits += gain.low <= getattr(truth, against).mean <= gain.high
+    assert 0.91 * 200 <= hits <= 199  # 95 % give or take 2.6 standard errors
+
+
+def test_empty_menu_is_worth_nothing() -> None:
+    judged = judge_menu((), draw(100, 1), budget_per_user=BUDGET, single_offer=0)
+    assert judged.value == judged.cost == 0
+    assert judged.gain_vs_none == (0, 0, 0)
+
+
+def test_single_offer_to_all_is_cut_to_the_budget() -> None:
+    value, cost = np.array([1.0, 3.0, -np.inf]), np.array([1.0, 2.0, 9.0])
+    whole = single_to_all(value, cost, None)
+    assert (whole.value, whole.share) == (pytest.approx(4 / 3), 1.0)
+    half = single_to_all(value, cost, 0.5)
+    assert (half.value, half.share) == (pytest.approx(2 / 3), pytest.approx(0.5))
+
+
+def test_best_single_is_the_one_worth_most_under_the_budget() -> None:
+    value = np.array([[2.0, 1.0], [2.0, 1.0]], dtype=np.float32)
+    cost = np.array([[4.0, 1.0], [4.0, 1.0]], dtype=np.float32)
+    sample = Sample(value, cost)
+    assert best_single(sample, None) == 0
+    assert best_single(sample, 1.0) == 1  # a quarter of the users at 2 is less than all at 1
+    assert best_single(sample, 1.0, fixed_cost=[0.0, 0.9]) == 0
+
+
+def test_fixed_costs_are_taken_off() -> None:
+    sample = draw(500, 2)
+    free = judge_menu((0, 1), sample, budget_per_user=BUDGET, single_offer=2)
+    paid = judge_menu(
+        (0, 1), sample, budget_per_user=BUDGET, single_offer=2, fixed_cost=[0.01, 0.02, 0.05]
+    )
+    assert free.value - paid.value == pytest.approx(0.03)
+    assert free.single_value - paid.single_value == pytest.approx(0.05)

@@ -188,8 +188,7 @@ def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
         other = interval_of(own.get("against_best_single_to_all"))
         if other is not None:
             ends = f"{unit.one_user(other.low)} to {unit.one_user(other.high)}"
-            title = f"Against one offer for all, {unit.per}"
-            tiles.append((title, unit.one_user(other.value), ends))
+            tiles.append(("Against one offer for all", unit.one_user(other.value), ends))
     solution = content.solution or {}
     limits, used = solution.get("budgets") or (), solution.get("used") or ()
     if limits and used and limits[0]:

@@ -108,7 +108,9 @@ class SerialResident(Generic[T]):
 
     def reduce(self, function: Callable[..., R], merge: Callable[[R, R], R], *args: Any) -> R:
         """See `Resident.reduce`."""
-        return tree_reduce(self.map(function, *args), merge)
+        results = self.map(function, *args)
+        with single_threaded():
+            return tree_reduce(results, merge)
 
     def release(self) -> None:
         """Let go of the shards."""

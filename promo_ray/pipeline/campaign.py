@@ -119,5 +119,5 @@ def run(
         result = STAGES[name](getattr(config, name), context)
         results.append(result)
         note = result.note or result.status
-        context.progress("campaign", number, len(stages), stage=name, note=note)
+        context.progress("campaign", number, len(stages), last=name, note=note)
     return results

@@ -85,7 +85,7 @@ def _source_digest(uri: str) -> str:
 
 class _ShopShard(NamedTuple):
     shop: Shop
-    index: int
+    number: int
     user_ids: tuple[str, ...]
 
 
@@ -155,7 +155,9 @@ def _read(config: IngestConfig, context: Context, inputs: dict[str, str]) -> Non
     if key is not None:
         dataset = _pseudonymised(dataset, key)
     context.progress("ingest", 1, 4)
-    events, counts, quality = None, {}, None
+    events: pa.Table | None = None
+    counts: dict[str, int] = {}
+    quality: QualityReport | None = None
     if dataset.events is not None:
         quality = check_quality(dataset.events, dataset.catalog)
         medians = fill_medians(dataset.events, dataset.catalog)

@@ -297,26 +297,29 @@ def _segments(parts: Sequence[_Part], models: _Models, config: ProfileConfig) ->
     totals: dict[str, NDArray[np.float64]] = {}
     for part in parts:
         for name, sums in part.by_segment.items():
-            totals[name] = totals.get(name, 0.0) + np.asarray(sums)
+            totals[name] = totals.get(name, np.zeros(len(sums))) + np.asarray(sums)
     rows = []
     for name in sorted(totals):
-        n, sums, counts = totals[name][0], totals[name][1::2], totals[name][2::2]
+        n, total, counts = totals[name][0], totals[name][1::2], totals[name][2::2]
         means = {
             f"mean_{column}": float(s / c) if c else None
-            for column, s, c in zip(_MEANS, sums, counts, strict=True)
+            for column, s, c in zip(_MEANS, total, counts, strict=True)
         }
         rows.append({"segment": name, "n_users": int(n), **means})
-    ratio = [] if models.scores is None else models.scores.pca.explained_variance_ratio
+    scores = models.scores
+    ratio = np.zeros(0) if scores is None else scores.pca.explained_variance_ratio
     return {
         "segments": rows,
         "clusters": {
-            "n_users": sum(p.by_cluster for p in parts).tolist(),
+            "n_users": np.sum([p.by_cluster for p in parts], axis=0).tolist(),
             "features": [models.spec.names[i] for i in models.columns],
             "centers": models.clusters.centers.tolist(),  # in standard deviations
             "is_converged": models.clusters.is_converged,
         },
         "explained_variance_rate": [float(v) for v in ratio],
-        "rfm": sum(p.rfm for p in parts).tolist(),  # [recency quintile][frequency quintile]
+        "rfm": np.sum(
+            [p.rfm for p in parts], axis=0
+        ).tolist(),  # [recency quintile][frequency quintile]
     }
 
 

@@ -71,7 +71,10 @@ def report_content(
 
 def _document(context: Context, kind: Kind, name: str) -> Document | None:
     artifact = optional(context, kind)
-    return artifact.json(name) if artifact else None
+    if artifact is None:
+        return None
+    found: Document = artifact.json(name)
+    return found
 
 
 def _data(context: Context) -> Document:

@@ -1,0 +1,56 @@
+"""The whole line gives the same bytes in one process and on any number of Ray workers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from promo_ray.artifacts import ArtifactStore, kinds
+from promo_ray.config import load, parse
+from promo_ray.distributed import RayExecutor
+from promo_ray.pipeline import campaign
+
+ROOT = Path(__file__).parents[2]
+SAME = ("events", "users", "campaign_log", "user_profiles", "response_model", "offer_set",
+        "candidates", "assignment", "recommender")  # fmt: skip
+STAGES = ("ingest", "profile", "response", "design", "allocate", "recommend")
+SMALL: dict[str, Any] = {
+    "seed": 5,
+    "ingest": {"shop": {"n_users": 1200, "n_items": 60, "seed": 5}},
+    "design": {"max_evals": 1000, "n_sample": 400},
+}
+
+pytestmark = pytest.mark.ray
+
+
+def _digests(config: campaign.CampaignConfig, executor: Any) -> dict[str, str]:
+    campaign.run(config, executor, stages=STAGES)
+    store = ArtifactStore(config.out)
+    return {name: store.read(kinds()[name]).digest for name in SAME}
+
+
+def _compare(base: campaign.CampaignConfig, settings: dict[str, Any], tmp_path: Path) -> None:
+    alone = _digests(base, None)
+    for n_workers in (1, 2, 4):
+        out = str(tmp_path / f"ray{n_workers}")
+        config = parse(campaign.CampaignConfig, {**settings, "out": out})
+        with RayExecutor(n_workers, num_cpus_per_worker=0.5) as executor:
+            assert _digests(config, executor) == alone, f"{n_workers} workers"
+
+
+def test_a_small_campaign_has_the_same_bytes_on_any_number_of_workers(
+    ray_session: Any, tmp_path: Path
+) -> None:
+    config = parse(campaign.CampaignConfig, {**SMALL, "out": str(tmp_path / "serial")})
+    _compare(config, SMALL, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_demo_has_the_same_bytes_on_any_number_of_workers(
+    ray_session: Any, tmp_path: Path
+) -> None:
+    overrides = [f"out={tmp_path / 'serial'}"]
+    file = ROOT / "jobs" / "configs" / "demo.yaml"
+    config = load(campaign.CampaignConfig, file, overrides)
+    _compare(config, yaml.safe_load(file.read_text()), tmp_path)

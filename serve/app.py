@@ -1,4 +1,6 @@
-"""The decision service on Ray Serve; run `serve deploy serve/config.yaml` in the repository root.
+"""The decision service on Ray Serve: `ray start --head`, then `serve deploy serve/config.yaml`.
+
+Start Ray in the repository root: replicas import this file and find relative paths from there.
 
 Each replica runs the ASGI app of `promo_ray.decisions` on its own; replicas share one ledger
 file, which holds budgets exactly between them, so all of them must run on the ledger's machine.

@@ -95,6 +95,7 @@ def build_app(
         redoc_url=None,
     )  # fmt: skip
     app.include_router(_decision_routes(service, metrics))
+    app.include_router(_feedback_routes(service, metrics))
     app.include_router(_admin_routes(service))
     app.include_router(_health_routes(service, metrics))
     add_handlers(app)
@@ -147,6 +148,12 @@ def _decision_routes(service: DecisionService, metrics: ServiceMetrics) -> APIRo
         if values["reservation"]:
             values["reservation"]["state"] = record.state.name.lower()
         return _json(values | {"feedback": dict(record.feedback)})
+
+    return router
+
+
+def _feedback_routes(service: DecisionService, metrics: ServiceMetrics) -> APIRouter:
+    router = APIRouter(prefix="/v1", responses=_ERRORS)
 
     @router.post("/feedback", response_model=schemas.FeedbackOut)
     async def give_feedback(body: schemas.FeedbackIn) -> Response:

@@ -77,12 +77,12 @@ def sample(greedy: Ints, eligible: Flags, uniform: Floats, epsilon: float) -> Sa
     """Epsilon-greedy over the eligible offers and no offer, with exact propensities.
 
     An action `a` of the `A` possible ones has probability `(1 - epsilon) [a = greedy] +
-    epsilon / A`; these sum to 1. One number in (0, 1) per row decides, so a log can be replayed.
+    epsilon / A`; these sum to 1. One number in (0, 1] per row decides, so a log can be replayed.
 
     Args:
         greedy: `(n,)` slot, -1 = no offer.
         eligible: `(n, m)` bool.
-        uniform: `(n,)` number per row.
+        uniform: `(n,)` number per row; 1 never explores.
         epsilon: share of random draws, [0, 1].
     """
     n_actions = eligible.sum(axis=1) + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,10 @@ class _Facts(NamedTuple):
     planned: list[int]
     slot: list[int]
 
+    @classmethod
+    def of(cls, *arrays: NDArray[Any]) -> _Facts:
+        return cls(*(array.tolist() for array in arrays))
+
 
 class Planner:
     """Chooses for many requests at once from one bundle."""
@@ -77,11 +81,13 @@ class Planner:
         return np.asarray(uniform < policy.holdout_rate)
 
     def draw(self, decision_keys: Keys) -> Floats:
-        """Number in (0, 1) that decides the exploration of each decision.
+        """Number in (0, 1] that decides the exploration of each decision.
 
         Args:
             decision_keys: `(n,)` uint64 from `seeding.keys_of` of the decision ids.
         """
+        if self.bundle.policy.epsilon == 0:
+            return np.ones(len(decision_keys))  # never below epsilon
         return uniforms(self.bundle.policy.seed, "explore", decision_keys)[:, 0]
 
     def plan(
@@ -103,7 +109,8 @@ class Planner:
         costs = policy.to_minor(profiles.cost)
         left = np.array([room.left[name] for name in policy.budget_names], dtype=np.int64)
         is_capped = (room.uses >= policy.max_uses) & (policy.max_uses > 0)
-        may = ~is_holdout & ~is_capped & (self._stop_reason(room, now_s) is None)
+        stop = self._stop_reason(room, now_s)
+        may = ~is_holdout & ~is_capped & (stop is None)
         possible = np.isfinite(profiles.value) & may[:, None]
         eligible = possible & (costs <= left[:, None]).all(axis=1)
         greedy = greedy_slots(
@@ -116,11 +123,11 @@ class Planner:
         fallback_fits = bool((self._fallback_amounts <= left).all())
         slot = np.where(wants_fallback & fallback_fits, policy.fallback_slot, sampled.slot)
         is_explored = sampled.is_explored & is_personal & may
-        facts = (
-            is_holdout, consent, is_personal, is_capped,
-            np.where(is_personal, possible.any(axis=1), wants_fallback) & (slot < 0)
-            & ~eligible.any(axis=1),
-            is_explored, greedy.is_planned, profiles.choice, slot,
+        wanted_some = np.where(is_personal, possible.any(axis=1), wants_fallback)
+        is_short = wanted_some & (slot < 0) & ~eligible.any(axis=1)
+        facts = _Facts.of(
+            is_holdout, consent, is_personal, is_capped, is_short, is_explored,
+            greedy.is_planned, profiles.choice, slot,
         )  # fmt: skip
         return Plan(
             slot=slot,
@@ -131,7 +138,7 @@ class Planner:
             rows=rows,
             is_holdout=is_holdout,
             is_explored=is_explored,
-            reasons=self._reasons(_Facts(*(f.tolist() for f in facts)), room, now_s),
+            reasons=[self._why(facts, i, stop) for i in range(len(slot))],
         )
 
     def _amounts(self, costs: Ints, slot: Ints, is_personal: Flags) -> Ints:
@@ -149,10 +156,6 @@ class Planner:
             return Reason.NOT_RUNNING
         return None
 
-    def _reasons(self, facts: _Facts, room: Room, now_s: float) -> list[list[Reason]]:
-        stop = self._stop_reason(room, now_s)
-        return [self._why(facts, i, stop) for i in range(len(facts.slot))]
-
     def _why(self, facts: _Facts, i: int, stop: Reason | None) -> list[Reason]:
         if facts.is_holdout[i]:
             return [Reason.HOLDOUT]
@@ -169,9 +172,9 @@ class Planner:
             return [Reason.EXPLORED]
         if facts.is_planned[i]:
             return [Reason.PLANNED]
-        if facts.is_short[i]:
-            return [Reason.BUDGET_EXHAUSTED]
         if facts.planned[i] < 0 and self.bundle.policy.is_plan_binding:
             return [Reason.NOT_PLANNED]
+        if facts.is_short[i]:
+            return [Reason.BUDGET_EXHAUSTED]
         why = [Reason.PLAN_UNAVAILABLE] if facts.planned[i] >= 0 else []
         return [*why, Reason.BEST_VALUE if facts.slot[i] >= 0 else Reason.NO_GAIN]

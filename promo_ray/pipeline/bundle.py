@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from promo_ray.allocation import Block
 from promo_ray.artifacts import Artifact
 from promo_ray.artifacts.assignment import ASSIGNMENT
 from promo_ray.artifacts.candidates import CANDIDATES
@@ -74,7 +75,7 @@ def run(config: BundleConfig, context: Context) -> StageResult:
         items=items,
         popular_items=popular,
         offers=context.store.read(OFFER_SET).json("offers"),
-        policy=_policy(config, context, menu, assignment),
+        policy=_policy(config, context, menu, assignment, block),
     )
     settings = resolve(config)
     with context.store.write(
@@ -91,10 +92,14 @@ def missing(context: Context) -> str:
 
 
 def _policy(
-    config: BundleConfig, context: Context, menu: dict[str, Any], assignment: Artifact
+    config: BundleConfig,
+    context: Context,
+    menu: dict[str, Any],
+    assignment: Artifact,
+    block: Block,
 ) -> Policy:
-    solution = assignment.json("solution")
-    k = len(menu["budgets"])
+    prices = assignment.json("solution")["prices"][: len(menu["budgets"])]
+    slot, fallback_cost = _fallback(block, np.array(prices))
     fields = {
         name: getattr(config, name)
         for name in (
@@ -112,12 +117,30 @@ def _policy(
         model_version=context.store.read(RESPONSE_MODEL).digest[:16],
         budget_names=tuple(menu["budget_names"]),
         budgets=tuple(menu["budgets"]),
-        prices=tuple(solution["prices"][:k]),
+        prices=tuple(prices),
+        fallback_slot=slot,
+        fallback_cost=fallback_cost,
         currency=design_of(context)["currency"],
         seed=context.seed,
         is_pseudonymous=bool(context.store.read(USERS).json("shards").get("is_pseudonymised")),
         **fields,
     )
+
+
+def _fallback(block: Block, prices: NDArray[np.float64]) -> tuple[int, tuple[float, ...]]:
+    """Offer for users that nothing is known of, with its mean use of each budget.
+
+    It is the one worth most to the average user after the price of its budgets; -1 if none is.
+    """
+    able = np.isfinite(block.value)
+    n = np.maximum(able.sum(axis=0), 1)
+    value = np.where(able, block.value, 0.0).sum(axis=0, dtype=np.float64) / n
+    cost = np.where(able, block.costs, 0.0).sum(axis=1, dtype=np.float64) / n  # (k, m)
+    net = value - prices @ cost
+    slot = int(net.argmax()) if len(net) else -1
+    if slot < 0 or net[slot] <= 0:
+        return -1, ()
+    return slot, tuple(float(c) for c in cost[:, slot])
 
 
 def _items(

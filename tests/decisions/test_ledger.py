@@ -335,6 +335,7 @@ WORKER = textwrap.dedent(
     path, name, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
     with Ledger(path) as ledger:
         print("ready", flush=True)
+        sys.stdin.readline()
         futures = []
         for i in range(n):
             one = Entry(decision_id=f"{name}-{i}", campaign="c", user_key=None, has_offer=True,
@@ -351,7 +352,16 @@ WORKER = textwrap.dedent(
 
 def _start(path: Path, name: str, n: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", WORKER, str(path), name, str(n)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "ready\n"
+    return worker
+
+
+def _go(worker: subprocess.Popen[str]) -> None:
+    assert worker.stdin is not None
+    worker.stdin.write("\n")
+    worker.stdin.flush()
 
 
 def test_two_processes_share_one_budget_exactly(tmp_path: Path) -> None:
@@ -359,7 +369,9 @@ def test_two_processes_share_one_budget_exactly(tmp_path: Path) -> None:
     with Ledger(path) as ledger:
         ledger.declare("c", {"main": 1000})
         workers = [_start(path, name, 400) for name in ("a", "b")]
-        answers = [w.communicate(timeout=60)[0].split("\n")[1:] for w in workers]
+        for worker in workers:
+            _go(worker)
+        answers = [w.communicate(timeout=60)[0].split("\n") for w in workers]
         assert [w.returncode for w in workers] == [0, 0]
         granted = [sum(text.endswith(" granted") for text in lines) for lines in answers]
         assert sum(granted) == 333
@@ -373,8 +385,9 @@ def test_a_killed_process_loses_no_answered_grant_and_breaks_no_account(tmp_path
     with Ledger(path) as ledger:
         ledger.declare("c", {"main": 10**6})
         worker = _start(path, "w", 10**6)
+        _go(worker)
         assert worker.stdout is not None
-        answered = [worker.stdout.readline().split()[0] for _ in range(200)][1:]
+        answered = [worker.stdout.readline().split()[0] for _ in range(200)]
         os.kill(worker.pid, signal.SIGKILL)
         answered += [text.split()[0] for text in worker.stdout.read().split("\n") if " " in text]
         worker.wait()

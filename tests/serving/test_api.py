@@ -1,6 +1,7 @@
 """Contract of the HTTP service, in process."""
 
 import asyncio
+import json
 import threading
 import time
 import uuid
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from shop_bundle import make_content, write
 from starlette.types import Message
@@ -176,6 +179,37 @@ def test_bad_bodies_are_problems_that_point_at_the_field(
     body = assert_problem(answer, status, kind or answer.json()["type"].rpartition(":")[2])
     if pointer:
         assert pointer in [error["pointer"] for error in body["errors"]]
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+NAMES = st.sampled_from(
+    ["user_id", "consent", "requests", "events", "event_id", "decision_id", "type", "value"]
+)
+BODIES = st.recursive(
+    SCALARS | st.sampled_from(["u0000000", "shown", "redeem"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(max_size=4), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    path=st.sampled_from(["decisions", "decisions:batch", "feedback", "feedback:batch"]),
+    body=BODIES,
+    key=st.none() | st.text("kK/ -", max_size=3),
+)
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_no_json_makes_the_service_fail(
+    client: TestClient, path: str, body: object, key: str | None
+) -> None:
+    raw = json.dumps(body).encode()
+    headers = {"content-type": "application/json"} | ({"idempotency-key": key} if key else {})
+    answer = client.post(f"/v1/{path}", content=raw, headers=headers)
+    assert answer.status_code in (200, 400, 409, 422)
+    wanted = "application/json" if answer.status_code == 200 else PROBLEM
+    assert answer.headers["content-type"] == wanted
+    answer.json()
 
 
 def test_a_body_over_the_limit_is_refused_whether_it_tells_its_length_or_not(

@@ -1,5 +1,6 @@
 """The service on Ray Serve: the shipped configuration, two replicas, swap by configuration."""
 
+import importlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 from shop_bundle import make_content, write
 
 from promo_ray.decisions import Ledger
+from promo_ray.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +35,19 @@ def test_the_shipped_configuration_is_valid_and_safe() -> None:
     assert set(plain["applications"][0]["deployments"][0]) <= set(type(deployment).model_fields)
 
 
+def test_a_replica_that_others_could_reach_needs_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    module = importlib.import_module("serve.app")
+    monkeypatch.setattr(module, "_http_host", lambda: "0.0.0.0")
+    monkeypatch.delenv("PROMO_RAY_SERVE_TOKEN", raising=False)
+    replica = module.Decisions.func_or_class.__mro__[1]  # the class under Serve's wrapper
+    with pytest.raises(ConfigError, match="PROMO_RAY_SERVE_TOKEN"):
+        replica(str(tmp_path / "l.db"))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.ray
 @pytest.mark.serving
 def test_two_replicas_share_a_budget_and_swap_without_a_failed_request(
@@ -42,8 +57,6 @@ def test_two_replicas_share_a_budget_and_swap_without_a_failed_request(
     from ray import serve
 
     monkeypatch.syspath_prepend(str(ROOT))
-    import importlib
-
     replica = importlib.import_module("serve.app").Decisions
     bundles = [
         write(tmp_path / "models", make_content(policy_version=v, budgets=(20.0,)), v)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import nnls
 
-from promo_ray.allocation.kernel import Floats, Pass, Reach
+from promo_ray.allocation.kernel import Floats, Pass
+from promo_ray.allocation.reach import Reach
 
 _FALL = 0.2  # of tau per level; a Newton step then starts within its basin (x 0.05 does not)
 _MARGIN = 1.0 + 2.0**-18  # above the highest useful price, by more than ties are told apart

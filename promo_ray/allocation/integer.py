@@ -15,7 +15,7 @@ from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
 from promo_ray.allocation.exact import from_units, units
-from promo_ray.allocation.kernel import Floats, Ints
+from promo_ray.allocation.kernel import Floats, Ints, oversize
 from promo_ray.allocation.problem import Block, Rows
 from promo_ray.errors import PromoRayError
 
@@ -44,7 +44,7 @@ class Pairs(NamedTuple):
 
 def pairs_of(users: Block, rows: Rows) -> Pairs:
     """Pairs that can raise the value."""
-    user, slot = np.nonzero(users.value > 0)
+    user, slot = np.nonzero((users.value > 0) & ~oversize(users, rows, slice(None)))
     use = np.zeros((rows.n, len(user)))
     use[: rows.n_budgets] = users.costs[:, user, slot]
     if rows.n_offers:

@@ -41,8 +41,25 @@ class Chunk(NamedTuple):
     told: Floats
 
 
+def oversize(block: Block, rows: Rows, own: slice) -> NDArray[np.bool_]:
+    """`(c, m)` whether a pair alone uses more of a row than `rows.most` allows."""
+    is_over = np.zeros(block.value[own].shape, dtype=bool)
+    if rows.most is None:
+        return is_over
+    most = np.array(rows.most)
+    for k in range(rows.n_budgets):
+        is_over |= block.costs[k, own] > most[k]
+    if rows.n_offers:
+        offers = most[rows.n_budgets :]
+        limit = offers if block.offer_idx is None else offers[block.offer_idx[own]]
+        is_over |= (1.0 if block.capacity_use is None else block.capacity_use[own]) > limit
+    return is_over
+
+
 def _scores(block: Block, rows: Rows, lam: Floats, own: slice) -> Floats:
     s = block.value[own].astype(np.float64)
+    if rows.most is not None:
+        s[oversize(block, rows, own)] = -np.inf
     for k in range(rows.n_budgets):
         if lam[k] > 0:
             s -= np.multiply(block.costs[k, own], lam[k], dtype=np.float64)
@@ -144,7 +161,7 @@ def _smooth_chunk(
     smooth = float(w[decided] @ top[decided])
     at = decided + chunk.own.start
     value = float(w[decided] @ block.value[at, slot].astype(np.float64))
-    use = _use_of(block, rows, at, slot, w[decided])
+    use = use_of(block, rows, at, slot, w[decided])
     users = np.flatnonzero(is_open)
     if not len(users):
         return Pass(0, exact, smooth, value, use, np.zeros((rows.n, rows.n)))
@@ -160,7 +177,8 @@ def _smooth_chunk(
     return Pass(len(users), exact, smooth, value, use + open_use, curvature / tau)
 
 
-def _use_of(block: Block, rows: Rows, at: Ints, slot: Ints, weight: Floats) -> Floats:
+def use_of(block: Block, rows: Rows, at: Ints, slot: Ints, weight: Floats) -> Floats:
+    """Use `(R,)` of one slot of each of some users."""
     use = np.zeros(rows.n)
     for k in range(rows.n_budgets):
         use[k] = weight @ block.costs[k, at, slot].astype(np.float64)
@@ -200,55 +218,3 @@ def _open_use(
             cross = np.bincount(offer.ravel(), (taken * cost[row]).ravel(), rows.n_offers)
             second[row, k:] = second[k:, row] = cross
     return own @ weight, second - (own * weight) @ own.T
-
-
-class Reach(NamedTuple):
-    """Facts about all users that scale the search.
-
-    Attributes:
-        n_users: number of users.
-        best: sum over users of the best positive value.
-        highest_price: `(R,)` price above which a row has no taker: max of value / use.
-        use: `(R,)` use when every user takes the best value.
-    """
-
-    n_users: int
-    best: float
-    highest_price: Floats
-    use: Floats
-
-
-def reach(block: Block, rows: Rows) -> Reach:
-    """Facts about the users of a block."""
-    best = 0.0
-    price, use = np.zeros(rows.n), np.zeros(rows.n)
-    free = np.zeros(rows.n)
-    for chunk in chunks(block, rows, free, 0):
-        v = chunk.true
-        top = v.max(axis=1)
-        best += float(np.maximum(top, 0.0).sum())
-        users = np.flatnonzero(top > 0)
-        at, slot = users + chunk.own.start, v[users].argmax(axis=1)
-        use += _use_of(block, rows, at, slot, np.ones(len(users)))
-        gain = np.maximum(v, 0.0)
-        for k in range(rows.n_budgets):
-            price[k] = max(price[k], _highest(gain, block.costs[k, chunk.own]).max())
-        if rows.n_offers:
-            amount = None if block.capacity_use is None else block.capacity_use[chunk.own]
-            ratio = gain if amount is None else _highest(gain, amount)
-            if block.offer_idx is None:
-                np.maximum(price[rows.n_budgets :], ratio.max(axis=0), out=price[rows.n_budgets :])
-            else:
-                np.maximum.at(price[rows.n_budgets :], block.offer_idx[chunk.own], ratio)
-    return Reach(len(block.value), best, price, use)
-
-
-def _highest(gain: Floats, amount: NDArray[np.float32]) -> Floats:
-    positive = amount > 0
-    return np.divide(gain, amount, out=np.zeros_like(gain), where=positive)
-
-
-def merge_reach(a: Reach, b: Reach) -> Reach:
-    """Facts about two sets of blocks."""
-    price = np.maximum(a.highest_price, b.highest_price)
-    return Reach(a.n_users + b.n_users, a.best + b.best, price, a.use + b.use)

@@ -33,10 +33,15 @@ class Block(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Shape of the rows: `n_budgets` budgets, then `n_offers` capacities (0: none given)."""
+    """Shape of the rows: `n_budgets` budgets, then `n_offers` capacities (0: none given).
+
+    `most`, if given, is the largest use of each row that a single pair may have; pairs above it
+    count as not eligible.
+    """
 
     n_budgets: int
     n_offers: int
+    most: tuple[float, ...] | None = None
 
     @property
     def n(self) -> int:

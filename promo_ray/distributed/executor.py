@@ -122,8 +122,9 @@ class RayResident(Generic[T]):
 
     def release(self) -> None:
         """Let go of the shards, in the actors and in the object store."""
-        for actor, run in zip(self._actors, self._runs, strict=False):
-            actor.release.remote(run.resident_id)
+        pairs = zip(self._actors, self._runs, strict=False)
+        # waited for: a call still under way when its actor ends would be reported as an error
+        fetch([actor.release.remote(run.resident_id) for actor, run in pairs])
         self._runs = ()
         self._n_shards = 0
 

@@ -22,7 +22,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from promo_ray.config import resolve
-from promo_ray.errors import PromoRayError
+from promo_ray.errors import PromoRayError, StopRequestedError
 from promo_ray.pricing.demand import rolling_losses
 from promo_ray.pricing.panel import WeeklyPanel
 from promo_ray.pricing.params import PricingParams
@@ -30,8 +30,7 @@ from promo_ray.pricing.tuning import (
     Losses,
     SearchSpace,
     TuningResult,
-    result_of,
-    sample_params,
+    search,
     successive_halving,
 )
 from promo_ray.telemetry import SILENT, Progress
@@ -49,23 +48,53 @@ def _trial(
         )
 
 
-class _Report(tune.Callback):  # type: ignore[misc]
-    """Hands the number of trials done and the least loss to a progress sink."""
+class _Watch:
+    """What the driver knows of a running search; hears of a wish to stop."""
 
-    def __init__(self, progress: Progress, n_trials: int) -> None:
+    def __init__(self, progress: Progress, n_before: int, n_trials: int) -> None:
         self._progress, self._n_trials = progress, n_trials
-        self._n_done, self._best = 0, float("inf")
+        self._n_done, self._best = n_before, float("inf")
+        self.stop: StopRequestedError | None = None
+
+    def reported(self, loss: float) -> None:
+        """A trial reported a loss."""
+        self._best = min(self._best, loss)
+
+    def ended(self) -> None:
+        """A trial ended."""
+        self._n_done = min(self._n_done + 1, self._n_trials)
+        try:
+            self._progress("tune", self._n_done, self._n_trials, loss=self._best)
+        except StopRequestedError as stop:
+            self.stop = stop  # raised between steps: here Tune would call the trial failed
+
+
+# By name of the search. Tune pickles callbacks and revives them when a search goes on: they must
+# hold no sink of a process that is gone.
+_watches: dict[str, _Watch] = {}
+
+
+class _Report(tune.Callback):  # type: ignore[misc]
+    """Tells the watch of a search about its trials."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """A trial reported."""
-        self._best = min(self._best, float(result["loss"]))
+        _watches[self._name].reported(float(result["loss"]))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial ended."""
-        self._n_done += 1
-        self._progress("tune", self._n_done, self._n_trials, loss=self._best)
+        _watches[self._name].ended()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Tune is between trials: here it may be left and later go on."""
+        watch = _watches[self._name]
+        if watch.stop is not None:
+            raise watch.stop
 
 
 def tune_pricing(
@@ -92,16 +121,24 @@ def tune_pricing(
 
     Returns:
         What `promo_ray.pricing.tune_serial` returns for the same arguments.
+
+    Raises:
+        StopRequestedError: the progress sink asked to stop; what is in `storage` can go on.
     """
     data: WeeklyPanel = ray.get(panel) if isinstance(panel, ray.ObjectRef) else panel
-    params = sample_params(space, n_trials, seed)
     with contextlib.ExitStack() as stack:
         place = storage or stack.enter_context(tempfile.TemporaryDirectory(prefix="tune-"))
         place = place if "://" in place else os.path.abspath(place)
-        reported = _run_tune(data, params, space, place, max_concurrent, progress)
-    losses = [Losses(p, data, space, reported.get(i, [])) for i, p in enumerate(params)]
-    reached = successive_halving(n_trials, space, lambda trial, weeks: losses[trial].after(weeks))
-    return result_of(params, reached, space)
+
+        def run_batch(first: int, params: list[PricingParams]) -> list[tuple[int, float]]:
+            watch = _Watch(progress, first, n_trials)
+            reported = _run_tune(data, params, space, place, max_concurrent, watch)
+            losses = [Losses(p, data, space, reported.get(i, [])) for i, p in enumerate(params)]
+            return successive_halving(
+                len(params), space, lambda trial, weeks: losses[trial].after(weeks)
+            )
+
+        return search(space, n_trials, seed, run_batch)
 
 
 def _run_tune(
@@ -110,7 +147,7 @@ def _run_tune(
     space: SearchSpace,
     place: str,
     max_concurrent: int | None,
-    progress: Progress,
+    watch: _Watch,
 ) -> dict[int, list[float]]:
     """Losses by trial that Tune got before it stopped or finished the trial."""
     name = f"pricing-{_fingerprint(panel, params, space)}"
@@ -145,11 +182,15 @@ def _run_tune(
                 storage_path=place,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=2),
-                callbacks=[_Report(progress, len(params))],
+                callbacks=[_Report(name)],
             ),
         )
-    with _quiet():
-        results = tuner.fit()
+    _watches[name] = watch
+    try:
+        with _quiet():
+            results = tuner.fit()
+    finally:
+        del _watches[name]
     if results.num_errors:
         first = next(iter(results.errors))
         raise PromoRayError(

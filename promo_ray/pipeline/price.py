@@ -32,8 +32,6 @@ class PriceConfig:
 
     Attributes:
         n_trials: hyperparameter settings tried, >= 1; the first is the default one.
-        search: `random` (the same winner for every executor) or `optuna`, if it is installed and
-            the search runs on Ray.
         space: ranges of the hyperparameters and held-out weeks; as many weeks as a third of the
             history allows if it is shorter.
         price: price that drives demand: the one `paid`, or `list` before discounts.
@@ -41,7 +39,6 @@ class PriceConfig:
     """
 
     n_trials: Annotated[int, Field(ge=1)] = 8
-    search: Literal["random", "optuna"] = "random"
     space: SearchSpace = SearchSpace()
     price: Literal["paid", "list"] = "paid"
     guardrails: PriceGuardrails = PriceGuardrails()
@@ -95,7 +92,6 @@ def _tune(
         config.n_trials,
         context.seed,
         storage=f"{context.store.uri}/{place}",
-        search=config.search,
         progress=context.progress,
     )
     context.store.remove_directory(place)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 import orjson
 import pyarrow as pa
@@ -22,7 +22,7 @@ from promo_ray.errors import ConfigError
 from promo_ray.pricing.demand import rolling_losses
 from promo_ray.pricing.panel import WeeklyPanel
 from promo_ray.pricing.params import PricingParams, WeekEffect
-from promo_ray.seeding import stream
+from promo_ray.pricing.proposals import RANGES, proposals_of
 from promo_ray.telemetry import SILENT, Progress
 
 Positive = Annotated[float, Field(gt=0)]
@@ -42,6 +42,8 @@ class SearchSpace:
         holdout_weeks: last weeks held out, >= 1.
         first_weeks: held-out weeks that every trial is scored on, in [1, holdout_weeks].
         reduction: one in this many trials goes on to that many times the weeks, >= 2.
+        search: `random` draws all trials by the seed; `optuna` (an extra) proposes batches from
+            what earlier ones showed.
     """
 
     week_effect: tuple[WeekEffect, ...] = ("none", "week")  # forecasts cannot judge the third
@@ -52,6 +54,7 @@ class SearchSpace:
     holdout_weeks: Annotated[int, Field(ge=1)] = 8
     first_weeks: Annotated[int, Field(ge=1)] = 2
     reduction: Annotated[int, Field(ge=2)] = 2
+    search: Literal["random", "optuna"] = "random"
 
     def __post_init__(self) -> None:
         if self.first_weeks > self.holdout_weeks:
@@ -61,7 +64,7 @@ class SearchSpace:
             )
         if not self.week_effect:
             raise ConfigError("week_effect must have at least one value; got none")
-        for name in _RANGES:
+        for name in RANGES:
             low, high = getattr(self, name)
             if low > high:
                 raise ConfigError(f"{name} must be (lowest, highest); got ({low}, {high})")
@@ -72,14 +75,6 @@ class SearchSpace:
         while weeks[-1] < self.holdout_weeks:
             weeks.append(min(weeks[-1] * self.reduction, self.holdout_weeks))
         return weeks
-
-
-_RANGES = (
-    "week_prior_units",
-    "memory_half_life_weeks",
-    "level_half_life_weeks",
-    "pooling_strength",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,28 +91,6 @@ class TuningResult:
     trials: pa.Table
     best: PricingParams
     loss: float
-
-
-def sample_params(space: SearchSpace, n_trials: int, seed: int) -> list[PricingParams]:
-    """Hyperparameters of each trial; the first are the defaults, so that a search never loses.
-
-    Raises:
-        ConfigError: n_trials < 1.
-    """
-    if n_trials < 1:
-        raise ConfigError(f"n_trials must be >= 1; got {n_trials}")
-    found = [PricingParams()]
-    for trial in range(1, n_trials):
-        rng = stream(seed, "pricing.trial", trial)
-        drawn: dict[str, Any] = {
-            "week_effect": space.week_effect[int(rng.integers(len(space.week_effect)))]
-        }
-        for name in _RANGES:
-            low, high = getattr(space, name)
-            # rounded: the table shows what was run
-            drawn[name] = float(f"{low * (high / low) ** rng.random():.4g}")
-        found.append(PricingParams(**drawn))
-    return found
 
 
 def successive_halving(
@@ -161,6 +134,38 @@ def result_of(
     )
 
 
+def search(
+    space: SearchSpace,
+    n_trials: int,
+    seed: int,
+    run_batch: Callable[[int, list[PricingParams]], list[tuple[int, float]]],
+) -> TuningResult:
+    """Ask for batches of trials, run them, and end with the best.
+
+    Args:
+        space: ranges and held-out weeks.
+        n_trials: trials, >= 1; the first one has the default hyperparameters.
+        seed: seed of the trials' draws.
+        run_batch: gets the number of the batch's first trial and its hyperparameters; returns what
+            each reached by `successive_halving`.
+
+    Raises:
+        ConfigError: n_trials < 1, or the search needs a package that is not installed.
+    """
+    if n_trials < 1:
+        raise ConfigError(f"n_trials must be >= 1; got {n_trials}")
+    proposals = proposals_of(space, seed)
+    params: list[PricingParams] = []
+    reached: list[tuple[int, float]] = []
+    while len(params) < n_trials:
+        batch = proposals.ask(n_trials - len(params))
+        outcome = run_batch(len(params), batch)
+        proposals.tell(outcome)
+        params += batch
+        reached += outcome
+    return result_of(params, reached, space)
+
+
 class Losses:
     """Losses of one trial week by week, computed when asked for and kept."""
 
@@ -198,12 +203,15 @@ def tune_serial(
         seed: seed of the trials' draws.
         progress: told trials done at each rung.
     """
-    params = sample_params(space, n_trials, seed)
-    losses = [Losses(p, panel, space, []) for p in params]
 
-    def loss_after(trial: int, weeks: int) -> float:
-        loss = losses[trial].after(weeks)
-        progress("tune", trial + 1, n_trials, loss=loss, weeks=weeks)
-        return loss
+    def run_batch(first: int, params: list[PricingParams]) -> list[tuple[int, float]]:
+        losses = [Losses(p, panel, space, []) for p in params]
 
-    return result_of(params, successive_halving(n_trials, space, loss_after), space)
+        def loss_after(trial: int, weeks: int) -> float:
+            loss = losses[trial].after(weeks)
+            progress("tune", first + trial + 1, n_trials, loss=loss, weeks=weeks)
+            return loss
+
+        return successive_halving(len(params), space, loss_after)
+
+    return search(space, n_trials, seed, run_batch)

@@ -39,6 +39,27 @@ def random_problem(seed: int, max_users: int = 40, max_slots: int = 6) -> Alloca
     return AllocationProblem(value=value, costs=costs, budgets=budgets, **more)
 
 
+def odd_problem(seed: int) -> AllocationProblem:
+    """Some thousand users with heavy tails or ties, odd scales of money and narrow rows."""
+    rng = np.random.default_rng(seed)
+    n, m, k = int(rng.integers(700, 4000)), int(rng.integers(1, 8)), int(rng.integers(1, 4))
+    value = rng.pareto(1.2, (n, m)) if seed % 2 else rng.integers(-1, 4, (n, m))
+    costs = rng.exponential(1, (k, n, m)) if seed % 3 else rng.integers(0, 3, (k, n, m))
+    scale = 10.0 ** rng.integers(-6, 6)
+    value = value.astype(np.float32)
+    value[rng.random((n, m)) < 0.15] = -np.inf
+    costs = (costs * scale).astype(np.float32)
+    budgets = rng.uniform(0, 0.6, k) * costs.max(axis=2).sum(axis=1) * 10.0 ** -rng.integers(0, 3)
+    capacity = np.floor(rng.uniform(0, 0.4 * n, 30) * 10.0 ** -rng.integers(0, 3))
+    return AllocationProblem(
+        value=value,
+        costs=costs,
+        budgets=budgets,
+        capacity=capacity,
+        offer_idx=rng.integers(0, 30, (n, m)).astype(np.int32),
+    )
+
+
 def dense_problem(n: int, m: int, k: int, seed: int, tight: float = 0.2) -> AllocationProblem:
     """Gamma values and costs; budgets a share of the use when everyone takes the best."""
     rng = np.random.default_rng(seed)
@@ -154,6 +175,11 @@ def check_answer(problem: AllocationProblem, found: Allocation) -> None:
 @pytest.fixture(scope="session")
 def make_random() -> Callable[..., AllocationProblem]:
     return random_problem
+
+
+@pytest.fixture(scope="session")
+def make_odd() -> Callable[..., AllocationProblem]:
+    return odd_problem
 
 
 @pytest.fixture(scope="session")

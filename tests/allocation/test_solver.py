@@ -87,6 +87,14 @@ def test_complete_ties_are_split_and_use_the_budget(make_tied, check):
     assert found.slack[0] < 20.0
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_odd_problems_keep_every_row_and_their_certificate(make_odd, check, seed):
+    problem = make_odd(seed)
+    found = solve(problem)
+    check(problem, found)
+    assert found.converged
+
+
 def test_heavy_tails(check):
     rng = np.random.default_rng(5)
     n, m = 20_000, 6
@@ -96,6 +104,22 @@ def test_heavy_tails(check):
     found = solve(problem)
     check(problem, found)
     assert found.gap < 2e-4
+
+
+def test_giants_that_no_budget_can_hold_do_not_crowd_out_the_others(check):
+    rng = np.random.default_rng(6)
+    n = 3000
+    value = rng.uniform(0.5, 1.5, (n, 1)).astype(np.float32)
+    costs = rng.uniform(0.5, 1.5, (1, n, 1)).astype(np.float32)
+    budget = 50.0
+    value[:3], costs[0, :3] = 1e4, 2 * budget  # each alone would be worth more than all others
+    problem = AllocationProblem(value=value, costs=costs, budgets=[budget])
+    found = solve(problem)
+    check(problem, found)
+    assert (found.choice[:3] == -1).all()
+    others = AllocationProblem(value=value[3:], costs=costs[:, 3:], budgets=[budget])
+    assert found.value == pytest.approx(solve(others).bound, rel=1e-3)
+    assert found.bound > 10 * found.value  # the linear program may take half a giant
 
 
 def test_one_unit_costs_fill_an_integer_budget_to_the_last_unit(check):
@@ -155,6 +179,14 @@ def test_resident_blocks_give_the_same_answer_without_moving_the_data(make_dense
     assert [len(c) for c in choices] == [700] * 5 + [500]
     np.testing.assert_array_equal(np.concatenate(choices), whole.choice)
     assert found.bound == whole.bound
+
+
+def test_bad_numbers_in_resident_blocks_are_refused(make_dense):
+    problem = make_dense(10, 2, 1, seed=0)
+    block = problem.blocks(10)[0]
+    bad = block._replace(value=np.where(block.value > 2, np.nan, block.value).astype(np.float32))
+    with pytest.raises(DataError, match="blocks"):
+        solve_resident(SerialExecutor().load([bad]), problem.budgets)
 
 
 class CountingResident(SerialResident):

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from promo_ray.distributed.tuning import tune_pricing
+from promo_ray.errors import StopRequestedError
 from promo_ray.pricing import SearchSpace, WeeklyPanel, tune_serial
+from promo_ray.telemetry import Message, Progress
 
 pytestmark = pytest.mark.ray
 
@@ -11,8 +15,6 @@ SPACE = SearchSpace(holdout_weeks=4, first_weeks=1, reduction=2)
 
 @pytest.fixture(scope="module")
 def panel() -> WeeklyPanel:
-    import numpy as np
-
     rng = np.random.default_rng(0)
     n, t = 30, 30
     log_price = np.where(rng.random((n, t)) < 0.3, np.log(0.8), 0.0)
@@ -29,33 +31,41 @@ def panel() -> WeeklyPanel:
     )
 
 
-def test_search_on_ray_gives_the_table_of_the_serial_one_and_resumes(
+def test_search_on_ray_stops_on_request_goes_on_and_ends_as_the_serial_one(
     ray_session, panel, tmp_path, capfd
 ):
-    from promo_ray.distributed.tuning import tune_pricing
-
-    told = []
-
-    def sink(message):
-        told.append((message.stage, message.done, message.total))
-
-    from promo_ray.telemetry import Progress
-
     serial = tune_serial(panel, SPACE, 6, seed=3)
+
+    def stop_after_two(message: Message) -> bool:
+        return message.done >= 2
+
+    with pytest.raises(StopRequestedError):
+        tune_pricing(
+            panel,
+            SPACE,
+            6,
+            3,
+            storage=str(tmp_path),
+            max_concurrent=1,
+            progress=Progress(stop_after_two, min_interval_s=0.0),
+        )
+
+    told: list[Message] = []
     found = tune_pricing(
-        panel,
+        ray_session.put(panel),
         SPACE,
         6,
         3,
         storage=str(tmp_path),
-        max_concurrent=2,
-        progress=Progress(sink, min_interval_s=0.0),
+        progress=Progress(told.append, min_interval_s=0.0),
     )
     assert found.trials.equals(serial.trials)
     assert (found.best, found.loss) == (serial.best, serial.loss)
-    assert told[-1] == ("tune", 6, 6)
+    assert told  # the second run's own sink is the one that hears
+    assert len(list(tmp_path.glob("pricing-*"))) == 1
     assert "Trial" not in capfd.readouterr().out
 
-    again = tune_pricing(ray_session.put(panel), SPACE, 6, 3, storage=str(tmp_path))
-    assert again.trials.equals(serial.trials)
-    assert len(list(tmp_path.glob("pricing-*"))) == 1
+
+def test_search_without_storage_ends_as_the_serial_one(ray_session, panel):
+    found = tune_pricing(panel, SPACE, 3, 4, max_concurrent=2)
+    assert found.trials.equals(tune_serial(panel, SPACE, 3, 4).trials)

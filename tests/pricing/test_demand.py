@@ -62,7 +62,7 @@ def test_held_out_units_never_reach_the_forecast_of_their_week(make_panel):
     assert before[0] == after[0]
     hoped_of = []
     for source in (panel, panel._replace(units=changed)):
-        last = list(rolling_losses(PricingParams(), source, 1))[0]
+        last = next(iter(rolling_losses(PricingParams(), source, 1)))
         hoped_of.append(last * source.units[:, -1].sum())
     assert hoped_of[0] != hoped_of[1]  # the loss sees them, as it must
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promo_ray.artifacts.price_plan import PLAN
+from promo_ray.config import parse
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.pricing import ElasticityTable, PriceGuardrails, plan_prices
 
@@ -170,8 +171,8 @@ def test_guardrails_hold_for_every_item(
 
 def test_bad_settings_and_shapes_are_refused():
     with pytest.raises(ConfigError, match="endings"):
-        PriceGuardrails(endings=())
+        parse(PriceGuardrails, {"endings": []})
     with pytest.raises(ConfigError, match="whole cents"):
-        PriceGuardrails(endings=(0.995,))
+        parse(PriceGuardrails, {"endings": [0.995]})
     with pytest.raises(DataError, match="weekly_units"):
         plan_prices(table_of([-2.0]), catalog_of([1.0], [0.5]), np.ones(2))

@@ -5,18 +5,21 @@ import json
 import pytest
 
 from promo_ray.artifacts.price_plan import TRIALS
+from promo_ray.config import parse, resolve
 from promo_ray.errors import ConfigError
 from promo_ray.pricing import PricingParams, SearchSpace, holdout_loss, tune_serial
-from promo_ray.pricing.tuning import Losses, sample_params, successive_halving
+from promo_ray.pricing.proposals import RandomProposals
+from promo_ray.pricing.tuning import Losses, successive_halving
 
 SPACE = SearchSpace(holdout_weeks=4, first_weeks=1, reduction=2)
 
 
 def test_trials_depend_on_seed_and_number_alone():
-    assert sample_params(SPACE, 5, 1) == sample_params(SPACE, 9, 1)[:5]
-    assert sample_params(SPACE, 5, 1)[1:] != sample_params(SPACE, 5, 2)[1:]
-    assert sample_params(SPACE, 1, 1) == [PricingParams()]
-    for params in sample_params(SPACE, 50, 0)[1:]:
+    one, two = RandomProposals(SPACE, 1), RandomProposals(SPACE, 2)
+    assert one.ask(5) == one.ask(9)[:5]
+    assert one.ask(5)[1:] != two.ask(5)[1:]
+    assert one.ask(1) == [PricingParams()]
+    for params in one.ask(50)[1:]:
         low, high = SPACE.level_half_life_weeks
         assert low <= params.level_half_life_weeks <= high
         assert params.week_effect in SPACE.week_effect
@@ -70,8 +73,20 @@ def test_losses_known_in_part_go_on_where_they_must(make_panel):
 
 def test_bad_space_or_number_of_trials_is_refused(make_panel):
     with pytest.raises(ConfigError, match="first_weeks"):
-        SearchSpace(holdout_weeks=2, first_weeks=3)
+        parse(SearchSpace, {"holdout_weeks": 2, "first_weeks": 3})
     with pytest.raises(ConfigError, match="pooling_strength"):
-        SearchSpace(pooling_strength=(4.0, 0.5))
+        parse(SearchSpace, {"pooling_strength": [4.0, 0.5]})
     with pytest.raises(ConfigError, match="n_trials"):
-        sample_params(SPACE, 0, 0)
+        tune_serial(make_panel(0)[0], SPACE, 0, 0)
+
+
+def test_optuna_proposes_from_what_it_saw_and_repeats_itself(make_panel):
+    pytest.importorskip("optuna")
+    panel, _ = make_panel(2, n=15, t=20)
+    space = SearchSpace(holdout_weeks=2, first_weeks=1, search="optuna")
+    found = tune_serial(panel, space, 18, seed=1)
+    assert found.trials.num_rows == 18
+    assert json.loads(found.trials["config"][0].as_py()) == resolve(PricingParams())
+    assert len(set(found.trials["config"].to_pylist())) == 18
+    assert tune_serial(panel, space, 18, seed=1).trials.equals(found.trials)
+    assert not tune_serial(panel, space, 18, seed=2).trials.equals(found.trials)

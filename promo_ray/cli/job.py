@@ -2,6 +2,9 @@
 
 The last line of standard output is one JSON object; progress goes to standard error. Exit codes:
 0 ok, 1 failure, 2 bad config or data, 3 infeasible.
+
+The stages and Ray are imported when a job runs, not on top: they load torch, scikit-learn and more,
+which a help text or the decision endpoint must not wait for.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,9 +24,11 @@ from promo_ray.cli.progress import show_progress
 from promo_ray.config import parse, read_settings
 from promo_ray.errors import PromoRayError
 from promo_ray.execution import Executor, SerialExecutor
-from promo_ray.pipeline import campaign
-from promo_ray.pipeline.stage import StageResult, Tuner
 from promo_ray.telemetry import json_line
+
+if TYPE_CHECKING:
+    from promo_ray.pipeline.campaign import CampaignConfig
+    from promo_ray.pipeline.stage import StageResult, Tuner
 
 ConfigOption = Annotated[str | None, typer.Option("--config", help="YAML file of the campaign.")]
 SetOption = Annotated[
@@ -67,8 +72,10 @@ class JobOptions:
     is_forced: bool = False
 
 
-def load_config(options: JobOptions) -> campaign.CampaignConfig:
+def load_config(options: JobOptions) -> CampaignConfig:
     """Campaign config from file, overrides and the options that stand for settings."""
+    from promo_ray.pipeline.campaign import CampaignConfig
+
     settings: dict[str, Any] = read_settings(options.config, options.overrides)
     if options.data is not None:
         ingest = dict(settings.get("ingest") or {})
@@ -81,24 +88,24 @@ def load_config(options: JobOptions) -> campaign.CampaignConfig:
         settings["out"] = options.out
     if options.workers is not None:
         settings["compute"] = {**(settings.get("compute") or {}), "workers": options.workers}
-    return parse(campaign.CampaignConfig, settings, where=options.config or "config")
+    return parse(CampaignConfig, settings, where=options.config or "config")
 
 
 @contextlib.contextmanager
 def _open_executor(
-    config: campaign.CampaignConfig, options: JobOptions
+    config: CampaignConfig, options: JobOptions
 ) -> Iterator[tuple[Executor, Tuner | None]]:
     if options.is_local:
         yield SerialExecutor(), None
         return
-    # Loaded here: a run without Ray must not pay for importing it.
     from promo_ray.distributed.executor import RayExecutor
     from promo_ray.distributed.session import session
     from promo_ray.distributed.tuning import tune_pricing
 
     n_workers = config.compute.workers or os.cpu_count() or 1
     with session(options.address, n_workers=n_workers):
-        executor = RayExecutor(n_workers=n_workers)
+        # half of the CPUs stay free for the trials of the pricing search
+        executor = RayExecutor(n_workers=n_workers, num_cpus_per_worker=0.5)
         try:
             yield executor, tune_pricing
         finally:
@@ -117,6 +124,8 @@ def run_job(job: str, stages: Sequence[str], options: JobOptions) -> int:
         Exit code.
     """
     logging.basicConfig(level=os.environ.get("PROMO_RAY_LOG", "WARNING"))
+    from promo_ray.pipeline import campaign
+
     started = time.perf_counter()
     try:
         config = load_config(options)

@@ -31,9 +31,8 @@ from promo_ray.cli.job import (
 )
 from promo_ray.cli.serve import serve_command
 from promo_ray.config import parse, read_settings
-from promo_ray.data.simulate import Shop
 from promo_ray.errors import PromoRayError
-from promo_ray.pipeline.campaign import STAGES
+from promo_ray.pipeline import STAGE_NAMES
 from promo_ray.telemetry import json_line
 
 app = typer.Typer(
@@ -55,7 +54,7 @@ _HELP = {
     "evaluate": "Prove what the policy earns and write the report.",
     "bundle": "Write the bundle that serving loads.",
 }
-_STAGES_OF = {"run": list(STAGES), "fit": ["response"]}
+_STAGES_OF = {"run": list(STAGE_NAMES), "fit": ["response"]}
 
 
 def _add_stage_command(name: str) -> None:
@@ -99,6 +98,8 @@ def simulate(
     overrides: SetOption = None,
 ) -> None:
     """Write the tables of a simulated shop in the form that own data come in."""
+    from promo_ray.data.simulate import Shop  # not on top: see cli.job
+
     try:
         shop = parse(Shop, read_settings(config, overrides or ()), where=config or "shop")
     except PromoRayError as error:

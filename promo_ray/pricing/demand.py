@@ -22,6 +22,8 @@ def units_at(
 
     With u_k units at price p_k k weeks ago and d = 0.5 ** (1 / half_life), the estimate is
     sum_k d^k u_k / sum_k d^k (p_k / p)^b: the Poisson rate at price p under constant elasticity b.
+    Nothing is known of demand beyond the prices seen, so p is held within them: a clearance at a
+    quarter of the lowest price would otherwise promise millions of units.
 
     Args:
         panel: weekly units and prices.
@@ -34,8 +36,11 @@ def units_at(
     """
     t = panel.units.shape[1]
     weight = panel.is_open * 0.5 ** (np.arange(t - 1, -1, -1) / half_life_weeks)
-    paid = np.where(panel.is_open, panel.price, price[:, None])
-    log_ratio = np.log(paid / price[:, None])
+    low = np.where(panel.is_open, panel.price, np.inf).min(axis=1)
+    high = np.where(panel.is_open, panel.price, -np.inf).max(axis=1)
+    asked = np.where(low <= high, np.clip(price, low, high), 1.0)
+    paid = np.where(panel.is_open, panel.price, asked[:, None])
+    log_ratio = np.log(paid / asked[:, None])
     exposure = (weight * np.exp(elasticity[:, None] * log_ratio)).sum(axis=1)
     sold = (weight * panel.units).sum(axis=1)
     expected: Floats = np.divide(sold, exposure, out=np.zeros_like(sold), where=exposure > 0)

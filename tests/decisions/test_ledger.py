@@ -375,7 +375,6 @@ def test_two_processes_share_one_budget_exactly(tmp_path: Path) -> None:
         assert [w.returncode for w in workers] == [0, 0]
         granted = [sum(text.endswith(" granted") for text in lines) for lines in answers]
         assert sum(granted) == 333
-        assert min(granted) > 0
         assert line(ledger).reserved == 999
     assert _invariant(path) == (999, 999, 1000)
 

@@ -14,12 +14,21 @@ from promo_ray.pricing import (
 
 def test_units_at_another_price_follow_the_curve(make_panel):
     panel, truth = make_panel(0, n=80, t=60, level=200.0)
-    now, cut = np.full(80, 10.0), np.full(80, 9.0)
     flat = panel._replace(
         units=200.0 * (panel.price / 10.0) ** truth[:, None],
     )
-    np.testing.assert_allclose(units_at(flat, truth, now, 8.0), 200.0)
-    np.testing.assert_allclose(units_at(flat, truth, cut, 8.0), 200.0 * 0.9**truth)
+    low, high = np.nanmin(panel.price, axis=1), np.nanmax(panel.price, axis=1)
+    for price in (low, 0.5 * (low + high), high):
+        expected = 200.0 * (price / 10.0) ** truth
+        np.testing.assert_allclose(units_at(flat, truth, price, 8.0), expected)
+
+
+def test_prices_never_seen_promise_no_more_than_the_nearest_one_seen(make_panel):
+    panel, truth = make_panel(0, n=20, t=30)
+    low, high = np.nanmin(panel.price, axis=1), np.nanmax(panel.price, axis=1)
+    for seen, beyond in ((low, 0.25 * low), (high, 4.0 * high)):
+        at_edge = units_at(panel, truth, seen, 8.0)
+        np.testing.assert_array_equal(units_at(panel, truth, beyond, 8.0), at_edge)
 
 
 def test_short_memory_follows_a_jump_of_the_level(make_panel):

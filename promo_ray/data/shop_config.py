@@ -35,14 +35,16 @@ class ShopConfig:
         orders_per_28_days: mean orders of an active user in 28 days, in (0, 60].
         basket_median: median order value over users, currency units, in [1, 10000].
         promotion_share: probability that an item is on promotion in a week, in [0, 0.8].
-        promotion_tilt: how much more than others deal-prone users buy promoted items, in [0, 1].
+        promotion_tilt: how far deal-proneness moves the demand for promoted items, in [0, 1].
         return_rate: share of purchase lines that come back, in [0, 1].
         member_share: mean share of members of the loyalty programme, in (0, 1).
         new_share: share of users who joined during the history, in [0, 1].
         lapse_share: share of users who stopped ordering during the history, in [0, 1].
         dog_share: share of sleeping dogs, users whom contact hurts, in [0, 1).
         dog_strength: mean log loss of their order rate after contact, in [0, 10].
-        lift_strength: log lift of the order rate of a middling user at full depth, in [0, 10].
+        background_aversion: log loss of everybody else's order rate after contact, in [0, 10].
+        lift_strength: log lift of the order rate of a fully deal-prone user who hardly orders, at
+            full depth, in [0, 10].
         lapse_boost: how many times stronger the lift is for lapsing users, less one, in [0, 10].
         perception_floor: saving, as a share of the basket, below which none is seen, in [0, 1].
         depth_scale: saving, as a share of the basket, over which the lift saturates, in (0, 1].
@@ -61,15 +63,16 @@ class ShopConfig:
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "USD"
     orders_per_28_days: Annotated[float, Field(gt=0.0, le=60.0)] = 2.0
     basket_median: Annotated[float, Field(ge=1.0, le=10_000.0)] = 45.0
-    promotion_share: Annotated[float, Field(ge=0.0, le=0.8)] = 0.2
+    promotion_share: Annotated[float, Field(ge=0.0, le=0.8)] = 0.22
     promotion_tilt: Rate = 0.9
     return_rate: Rate = 0.02
     member_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     new_share: Rate = 0.2
     lapse_share: Rate = 0.25
     dog_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.12
-    dog_strength: Strength = 0.5
-    lift_strength: Strength = 1.3
+    dog_strength: Strength = 0.7
+    background_aversion: Strength = 0.04
+    lift_strength: Strength = 2.2
     lapse_boost: Strength = 0.5
     perception_floor: Rate = 0.02
     depth_scale: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1

@@ -29,12 +29,13 @@ Ints = NDArray[np.int64]
 
 _ORDER_STEP = np.uint64(0xD1342543DE82EF95)  # odd: keys of a user's orders never meet
 _LINE_STEP = np.uint64(0xAF251AF3B0F025B5)
-_VIEW_RATE = 0.15  # share of dropped proposals that are logged as views
+# Share of dropped proposals that are logged as views: bargain hunters browse more.
+_VIEW_BASE, _VIEW_DEAL = 0.05, 0.25
 _CHANNELS = ("web", "app", "store")
 _US_PER_DAY = 86_400_000_000
 # Demand-weighted mean deal-proneness, around which the tilt is centred: frequent users, who
 # weigh more, are less deal-prone than the mean user.
-_DEAL_CENTER = 0.38
+_DEAL_CENTER = 0.339
 
 
 class _Orders(NamedTuple):
@@ -183,9 +184,10 @@ def _lines(config: ShopConfig, traits: Traits, orders: _Orders) -> _Lines:
     at = np.searchsorted(flat, target, side="left") - line_week * len(place)
     item = place[np.clip(at, edges[cell], edges[cell + 1] - 1)]
     is_promoted = market.depth[item, line_week] > 0
-    tilt = np.where(is_promoted, _tilt(config, traits.deal[orders.user[order]]), 1.0)
+    deal = traits.deal[orders.user[order]]
+    tilt = np.where(is_promoted, _tilt(config, deal), 1.0)
     is_bought = draws[1] * top_tilt < tilt
-    keep = is_bought | (draws[2] < _VIEW_RATE)
+    keep = is_bought | (draws[2] < _VIEW_BASE + _VIEW_DEAL * deal)
     return _Lines(order[keep], item[keep], is_bought[keep], keys[keep])
 
 

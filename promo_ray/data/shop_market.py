@@ -80,7 +80,7 @@ class Market(NamedTuple):
     @property
     def is_active(self) -> NDArray[np.bool_]:
         """`(n_items,)` whether the item is still on sale at the end of the history."""
-        return self.active_weeks == self.paid.shape[1]
+        return np.asarray(self.active_weeks == self.paid.shape[1], dtype=np.bool_)
 
 
 def _category_name(i: int) -> tuple[str, str]:
@@ -117,7 +117,7 @@ def market_of(config: ShopConfig) -> Market:
         [np.tile(np.arange(n_categories), 2), rng.integers(0, n_categories, n - 2 * n_categories)]
     ).astype(np.int64)
     cell = category * N_BRANDS + rng.integers(0, N_BRANDS, n)
-    price_level = rng.normal(np.log(14.0), 0.3, n_categories)[category]
+    price_level = rng.normal(np.log(16.0), 0.3, n_categories)[category]
     list_price = np.maximum(np.floor(np.exp(price_level + rng.normal(0.0, 0.45, n))), 1.0) + 0.99
     margin_rate = np.clip(rng.normal(0.41, 0.07, n), 0.25, 0.55)
     unit_cost = np.round(list_price * (1.0 - margin_rate), 2)
@@ -128,7 +128,7 @@ def market_of(config: ShopConfig) -> Market:
     active_weeks = np.where(is_delisted, rng.integers(1, config.n_weeks, n), config.n_weeks)
     regular, paid, depth = _prices(config, list_price)
     n_cells = n_categories * N_BRANDS
-    demand = np.bincount(cell, popularity, n_cells)
+    demand = np.bincount(cell, popularity, n_cells).astype(np.float64)
     safe = np.maximum(demand, 1e-300)
     return Market(
         item_ids=tuple(f"i{i:05d}" for i in range(n)),

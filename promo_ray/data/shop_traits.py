@@ -110,7 +110,7 @@ def _cells(config: ShopConfig, keys: NDArray[np.uint64], loyalty: Floats) -> Flo
     brand = normals(config.seed, "shop.brand", keys, N_BRANDS)
     focus = (0.9 + 0.25 * np.clip(loyalty, -2, 2))[:, None]  # loyal users buy in fewer places
     shares = softmax(focus * taste, axis=1)[:, :, None] * softmax(focus * brand, axis=1)[:, None, :]
-    weights = shares.reshape(len(keys), -1) * market_of(config).cell_demand
+    weights = shares.reshape(len(keys), n_categories * N_BRANDS) * market_of(config).cell_demand
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
@@ -129,7 +129,7 @@ def traits_of(config: ShopConfig, user_ids: Sequence[str]) -> Traits:
     begin = np.maximum(join_day, 0.0)
     stop_day = np.where(is_stopped, begin + (n_days - begin) * u[3], n_days)
     residual = 0.05 + 0.25 * u[4]
-    rate = config.orders_per_28_days / 28.0 * np.exp(0.6 * core.activity - 0.6**2 / 2)
+    rate = config.orders_per_28_days / 28.0 * np.exp(0.5 * core.activity - 0.5**2 / 2)
     window_rate = rate * config.window_days * np.where(is_stopped, residual, 1.0)
 
     deal = expit(-0.8 + 2.5 * core.deal)
@@ -140,7 +140,7 @@ def traits_of(config: ShopConfig, user_ids: Sequence[str]) -> Traits:
     is_dog = ~is_stopped & (_dog_score(config, keys, core) > dog_limit)
     member_chance = expit(logit(config.member_share) - 0.4 + 1.1 * core.loyalty)
     # Bargain hunters come by coupon sites more often than others.
-    lean = np.stack([0 * deal, 0 * deal + 0.2, -0.3 * core.deal, 1.1 * core.deal - 0.6], axis=1)
+    lean = np.stack([0 * deal, 0 * deal + 0.2, -0.3 * core.deal, 1.6 * core.deal - 0.8], axis=1)
     channel = softmax(lean, axis=1).cumsum(axis=1)
     return Traits(
         keys=keys,
@@ -149,13 +149,15 @@ def traits_of(config: ShopConfig, user_ids: Sequence[str]) -> Traits:
         join_day=join_day,
         stop_day=stop_day,
         basket_mu=np.log(config.basket_median) + 0.35 * core.basket,
-        basket_sd=0.35 + 0.2 * u[5],
+        basket_sd=0.3 + 0.15 * u[5],
         deal=deal,
         is_dog=is_dog,
-        aversion=np.where(is_dog, config.dog_strength * np.exp(0.25 * z[0] - 0.03), 0.03),
+        aversion=np.where(
+            is_dog, config.dog_strength * np.exp(0.25 * z[0] - 0.03), config.background_aversion
+        ),
         nudge=0.1 * lapsing * config.lapse_boost,
-        strength=lift * appetite * np.exp(0.15 * z[1] - 0.01),
-        depth_scale=config.depth_scale * np.exp(0.2 * z[2]),
+        strength=lift * appetite * np.exp(0.1 * z[1]),
+        depth_scale=config.depth_scale * np.exp(0.15 * z[2]),
         use_rate=0.55 + 0.4 * deal,
         cells=_cells(config, keys, core.loyalty),
         window_rate=window_rate,

@@ -48,6 +48,8 @@ def read_settings(file: str | Path | None, overrides: Iterable[str] = ()) -> dic
     if file is not None:
         try:
             loaded = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"config {file} must be UTF-8 text; it is not") from error
         except OSError as error:
             raise ConfigError(
                 f"config file must be readable; got {file}: {error.strerror}"
@@ -64,7 +66,11 @@ def read_settings(file: str | Path | None, overrides: Iterable[str] = ()) -> dic
         key, sign, raw = text.partition("=")
         if not sign or not key.strip():
             raise ConfigError(f"--set wants key=value; got {text!r}")
-        _merge(settings, key.strip().split("."), yaml.safe_load(raw), text)
+        try:
+            value = yaml.safe_load(raw)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {key.strip()}: value must be YAML; got {raw!r}") from error
+        _merge(settings, key.strip().split("."), value, text)
     return settings
 
 
@@ -81,6 +87,9 @@ def parse(cls: type[T], settings: Mapping[str, Any], where: str = "config") -> T
         key = ".".join(str(p) for p in first["loc"]) or "(top level)"
         if first["type"] == "unexpected_keyword_argument":
             raise ConfigError(f"{where}: unknown key {key!r}{_known(cls, first['loc'])}") from error
+        cause = (first.get("ctx") or {}).get("error")
+        if isinstance(cause, ConfigError):
+            raise ConfigError(f"{where}: {key}: {cause}") from error
         got = repr(first.get("input"))[:80]
         raise ConfigError(f"{where}: {key}: {first['msg']}; got {got}") from error
 

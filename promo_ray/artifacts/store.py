@@ -26,16 +26,23 @@ from safetensors.numpy import load, save
 from promo_ray import __version__
 from promo_ray.artifacts.kind import Kind
 from promo_ray.artifacts.manifest import FileEntry, Manifest, fingerprint
-from promo_ray.errors import ArtifactError, DataError, OutputError
+from promo_ray.errors import ArtifactError, ConfigError, DataError, OutputError
 
 MANIFEST = "manifest.json"
 
 
 def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
-    """Filesystem and path of a URI; a plain path is local."""
+    """Filesystem and path of a URI; a plain path is local.
+
+    Raises:
+        ConfigError: no such kind of URI.
+    """
     if "://" not in uri:
         return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
-    filesystem, path = pafs.FileSystem.from_uri(uri)
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(uri)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ConfigError(f"must be a path or a URI that pyarrow.fs knows; got {uri!r}") from error
     return filesystem, path
 
 
@@ -218,6 +225,18 @@ class Artifact:
         return Path(root) / file
 
 
+def _swap(staging: str, final: str) -> None:
+    """Put a finished directory in its place; at no moment is half of one there."""
+    old = f"{staging}.old"
+    try:
+        if os.path.isdir(final):
+            os.replace(final, old)
+        os.replace(staging, final)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(f"output must be writable; {final}: {error}") from error
+
+
 class ArtifactStore:
     """Artefacts of one run, one directory per kind under a URI."""
 
@@ -276,7 +295,7 @@ class ArtifactStore:
         """
         final = f"{self._root}/{kind.name}"
         is_local = isinstance(self._fs, pafs.LocalFileSystem)
-        staging = f"{self._root}/.{kind.name}.{os.getpid()}.partial" if is_local else final
+        staging = f"{self._root}/.{kind.name}.partial" if is_local else final
         self._clear(staging)
         prefix = "" if is_local else self.uri.partition("://")[0] + "://"
         writer = ArtifactWriter(prefix + staging, kind)
@@ -299,16 +318,18 @@ class ArtifactStore:
                 self._clear(staging)
             raise
         if is_local:
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(staging, final)
+            _swap(staging, final)
 
     def remove(self, kind: Kind) -> None:
         """Delete the artefact of a kind, if there is one."""
         self._clear(f"{self._root}/{kind.name}")
 
-    def remove_directory(self, name: str) -> None:
-        """Delete a directory of working files under the store, if it is there."""
-        self._clear(f"{self._root}/{name}")
+    def sweep(self, prefix: str, keep: str = "") -> None:
+        """Delete directories of working files whose name starts with `prefix`, but for `keep`."""
+        selector = pafs.FileSelector(self._root, allow_not_found=True)
+        for info in self._fs.get_file_info(selector):
+            if info.base_name.startswith(prefix) and info.base_name != keep:
+                self._clear(info.path)
 
     def _clear(self, path: str) -> None:
         try:

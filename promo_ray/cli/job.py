@@ -22,7 +22,7 @@ import typer
 
 from promo_ray.cli.progress import show_progress
 from promo_ray.config import parse, read_settings
-from promo_ray.errors import PromoRayError
+from promo_ray.errors import ConfigError, PromoRayError
 from promo_ray.execution import Executor, SerialExecutor
 from promo_ray.telemetry import json_line
 
@@ -77,8 +77,10 @@ def load_config(options: JobOptions) -> CampaignConfig:
     from promo_ray.pipeline.campaign import CampaignConfig
 
     settings: dict[str, Any] = read_settings(options.config, options.overrides)
+    if options.adapter is not None and options.data is None:
+        raise ConfigError("--adapter goes with --data DIR; got it alone")
     if options.data is not None:
-        ingest = dict(settings.get("ingest") or {})
+        ingest = dict(_section(settings, "ingest"))
         ingest.pop("shop", None)
         ingest["data"] = options.data
         if options.adapter is not None:
@@ -87,8 +89,15 @@ def load_config(options: JobOptions) -> CampaignConfig:
     if options.out is not None:
         settings["out"] = options.out
     if options.workers is not None:
-        settings["compute"] = {**(settings.get("compute") or {}), "workers": options.workers}
+        settings["compute"] = {**_section(settings, "compute"), "workers": options.workers}
     return parse(CampaignConfig, settings, where=options.config or "config")
+
+
+def _section(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    section = settings.get(name) or {}
+    if not isinstance(section, dict):
+        raise ConfigError(f"config: {name} must be a section; got {section!r}")
+    return section
 
 
 @contextlib.contextmanager
@@ -102,10 +111,15 @@ def _open_executor(
     from promo_ray.distributed.session import session
     from promo_ray.distributed.tuning import tune_pricing
 
-    n_workers = config.compute.workers or os.cpu_count() or 1
-    with session(options.address, n_workers=n_workers):
+    is_private = options.address == "local"
+    n_workers = config.compute.workers or (len(os.sched_getaffinity(0)) if is_private else None)
+    with session(options.address, n_workers=n_workers if is_private else None):
         # half of the CPUs stay free for the trials of the pricing search
-        executor = RayExecutor(n_workers=n_workers, num_cpus_per_worker=0.5)
+        executor = RayExecutor(
+            n_workers=n_workers,
+            num_cpus_per_worker=0.5,
+            num_gpus_per_worker=config.compute.gpus_per_worker,
+        )
         try:
             yield executor, tune_pricing
         finally:
@@ -145,6 +159,10 @@ def run_job(job: str, stages: Sequence[str], options: JobOptions) -> int:
         sys.stderr.write("stopped: finished stages are kept; run again to go on\n")
         return 1
     sys.stdout.write(_summary(job, config.out, results, time.perf_counter() - started) + "\n")
+    last = results[-1]
+    if len(stages) == 1 and last.status == "skipped":
+        sys.stderr.write(f"error: {job} needs the results of earlier stages: {last.note}\n")
+        return 2
     return 0
 
 
@@ -158,6 +176,7 @@ def _summary(job: str, out: str, results: Sequence[StageResult], seconds: float)
             "digest": digest,
             "seconds": round(seconds, 3),
             "stages": {r.stage: r.status for r in results},
+            "skipped": {r.stage: r.note for r in results if r.status == "skipped"},
             "metrics": {r.stage: r.metrics for r in results if r.metrics},
         }
     )

@@ -116,7 +116,7 @@ def read_users(uri: str, mapping: Mapped | None = None) -> pa.Table:
 
 
 def read_campaign_log(uri: str, mapping: Mapped | None = None) -> pa.Table:
-    """Campaign log with propensities in (0, 1] and windows above 0.
+    """Campaign log with propensities in (0, 1] or all unknown, and windows above 0.
 
     Raises:
         DataError: a rule is broken; names file, column and row.
@@ -124,6 +124,20 @@ def read_campaign_log(uri: str, mapping: Mapped | None = None) -> pa.Table:
     log = read_table(uri, CAMPAIGN_LOG.tables["campaign_log"], mapping)
     _in_range(log, "propensity", uri, above=0.0, high=1.0)
     _in_range(log, "window_s", uri, above=0.0)
+    n_unknown = log["propensity"].null_count
+    if 0 < n_unknown < log.num_rows:
+        raise DataError(
+            "column 'propensity' must be known in every row or in none; "
+            f"{n_unknown} of {log.num_rows} are null",
+            where=uri,
+        )
+    keys = ["user_id", "offer_id", "exposed_at"]
+    n_distinct = log.group_by(keys, use_threads=False).aggregate([]).num_rows
+    if n_distinct < log.num_rows:
+        raise DataError(
+            f"rows must differ in {', '.join(keys)}; got {log.num_rows - n_distinct} duplicates",
+            where=uri,
+        )
     return log
 
 

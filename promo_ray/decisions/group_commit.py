@@ -159,7 +159,7 @@ class GroupCommit:
             self._first(self._db)
             answers = [self._attempt(job.run) for job in batch]
             self._db.execute("COMMIT")
-        except apsw.Error as error:
+        except Exception as error:  # noqa: BLE001 - every caller is told; the writer must live on
             with contextlib.suppress(apsw.Error):
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from promo_ray.distributed.worker import Remote, Run, Task
-from promo_ray.errors import ConfigError
+from promo_ray.errors import ConfigError, PromoRayError
 from promo_ray.execution.threads import single_threaded
 from promo_ray.numerics.merge_tree import Node, partial_merge
 from promo_ray.telemetry import SILENT, Progress
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R")
 T = TypeVar("T")
 
+_MAX_RESTARTS = 20  # an actor lost so often is killed by its own work, most likely for memory
 _CHUNKS_PER_WORKER = 8  # calls a map is cut into per worker: progress and bounded memory
 
 
@@ -42,6 +43,11 @@ def fetch(references: Any) -> Any:
         if isinstance(error.cause, BaseException) and not isinstance(error.cause, RayTaskError):
             raise error.cause from error
         raise
+    except RayActorError as error:
+        raise PromoRayError(
+            f"a worker must survive its work; it died {_MAX_RESTARTS + 1} times, which memory "
+            "usually explains: take more memory per worker or fewer workers"
+        ) from error
 
 
 class _Chunk(NamedTuple):
@@ -174,7 +180,7 @@ class RayExecutor:
         options = Remote.options(
             num_cpus=num_cpus_per_worker,
             num_gpus=num_gpus_per_worker,
-            max_restarts=-1,
+            max_restarts=_MAX_RESTARTS,
             max_task_retries=-1,
         )
         self._actors = [options.remote() for _ in range(n_workers)]

@@ -153,7 +153,7 @@ def _run_tune(
     name = f"pricing-{_fingerprint(panel, params, space)}"
     trainable = tune.with_resources(
         tune.with_parameters(_trial, panel=panel, params=params, weeks=space.holdout_weeks),
-        {"cpu": 1},
+        {"cpu": 0.5},  # workers ask for as much: one of each fits on a single CPU
     )
     param_space = {"trial": tune.grid_search(list(range(len(params))))}
     path = f"{place}/{name}"
@@ -187,6 +187,8 @@ def _run_tune(
         )
     _watches[name] = watch
     try:
+        # Tune's own handler would swallow Ctrl-C and return as if the search were done
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
         with _quiet():
             results = tuner.fit()
     finally:
@@ -196,7 +198,8 @@ def _run_tune(
         raise PromoRayError(
             f"trials of the price search must run; {results.num_errors} failed: {first}"
         )
-    return {r.metrics["trial"]: list(r.metrics["losses"]) for r in results if r.metrics}
+    told = [r.metrics for r in results if r.metrics and "trial" in r.metrics]
+    return {metrics["trial"]: list(metrics["losses"]) for metrics in told}
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from promo_ray.artifacts.users import USERS
 from promo_ray.config import config_class, resolve
 from promo_ray.errors import ConfigError
 from promo_ray.execution import Resident
-from promo_ray.pipeline.scoring import SEGMENTS, Scored, scored_sources, scorer_of
+from promo_ray.pipeline.scoring import SEGMENTS, Scored, lists, scored_sources, scorer_of
 from promo_ray.pipeline.stage import Context, StageResult, current, finished, skipped
 from promo_ray.seeding import keys_of
 
@@ -53,7 +53,7 @@ class AllocateConfig:
 def run(config: AllocateConfig, context: Context) -> StageResult:
     """Write `candidates` and `assignment`."""
     if why := missing(context):
-        return skipped("allocate", why)
+        return skipped("allocate", why, context, [CANDIDATES, ASSIGNMENT])
     kinds = (CANDIDATES, ASSIGNMENT)
     inputs = context.inputs(OFFER_SET, RESPONSE_MODEL, USER_PROFILES, USERS, CAMPAIGN_LOG)
     solved_from = context.inputs(CANDIDATES)
@@ -158,18 +158,11 @@ def _write_candidates(shard: Scored, n_budgets: int, write: PartWriter, index: i
         {
             "user_id": pa.array(shard.user_ids, pa.string()),
             "segment_idx": shard.segment_idx,
-            "value": _lists(shard.value),
-            "cost": _lists(stacked),
+            "value": lists(shard.value.astype(np.float32)),
+            "cost": lists(stacked.astype(np.float32)),
         }
     )
     return write("candidates", index, table)
-
-
-def _lists(matrix: NDArray[np.float64]) -> pa.Array:
-    n, m = matrix.shape
-    offsets = np.arange(0, n * m + 1, m, dtype=np.int32) if m else np.zeros(n + 1, np.int32)
-    flat = pa.array(np.ascontiguousarray(matrix, dtype=np.float32).ravel())
-    return pa.ListArray.from_arrays(pa.array(offsets), flat)
 
 
 class CandidateSource(NamedTuple):

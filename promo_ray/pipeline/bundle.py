@@ -12,6 +12,7 @@ from pydantic import Field
 from promo_ray.allocation import Block
 from promo_ray.artifacts import Artifact
 from promo_ray.artifacts.assignment import ASSIGNMENT
+from promo_ray.artifacts.campaign_log import CAMPAIGN_LOG
 from promo_ray.artifacts.candidates import CANDIDATES
 from promo_ray.artifacts.decision_bundle import DECISION_BUNDLE
 from promo_ray.artifacts.offer_set import OFFER_SET
@@ -21,6 +22,7 @@ from promo_ray.artifacts.users import USERS
 from promo_ray.config import config_class, resolve
 from promo_ray.decisions.bundle import BundleContent, write_bundle
 from promo_ray.decisions.policy import Disclosure, Policy
+from promo_ray.offers.money import minor_digits
 from promo_ray.pipeline.allocate import block_of_candidates
 from promo_ray.pipeline.scoring import design_of
 from promo_ray.pipeline.stage import Context, StageResult, current, finished, optional, skipped
@@ -31,29 +33,40 @@ class BundleConfig:
     """Guardrails of serving; see `promo_ray.decisions.policy.Policy` for the rest.
 
     Attributes:
-        campaign: name of the campaign in paths and logs.
+        campaign: name of the campaign in paths and logs; empty = named by its plan, so that the
+            budget of another plan starts anew in the same ledger.
         epsilon: share of decisions drawn uniformly from the eligible offers, [0, 1].
         holdout_rate: share of users who never get an offer, so that the next round can be judged.
         max_uses: offers that a user may get in `cap_window_s`; 0 = no cap.
         cap_window_s: length of the cap's window, seconds.
         reservation_ttl_s: an offer not confirmed for so long gives its budget back, seconds.
+        starts_at: first instant of the campaign, ISO 8601 with offset; empty = always.
+        ends_at: instant from which no offer is made; empty = never.
+        is_consent_required: a request that does not say so counts as without consent.
+        n_items: recommended items in a decision, >= 0.
         disclosure: what to say about personal prices.
     """
 
-    campaign: str = "campaign"
+    campaign: str = ""
     epsilon: Annotated[float, Field(ge=0, le=1)] = 0.0
     holdout_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
     max_uses: Annotated[int, Field(ge=0)] = 3
     cap_window_s: Annotated[float, Field(gt=0)] = 7 * 86400.0
     reservation_ttl_s: Annotated[float, Field(gt=0)] = 900.0
+    starts_at: str = ""
+    ends_at: str = ""
+    is_consent_required: bool = False
+    n_items: Annotated[int, Field(ge=0)] = 10
     disclosure: Disclosure = Disclosure()
 
 
 def run(config: BundleConfig, context: Context) -> StageResult:
     """Write `decision_bundle`."""
     if why := missing(context):
-        return skipped("bundle", why)
-    inputs = context.inputs(ASSIGNMENT, CANDIDATES, OFFER_SET, RECOMMENDER, RESPONSE_MODEL)
+        return skipped("bundle", why, context, [DECISION_BUNDLE])
+    inputs = context.inputs(
+        ASSIGNMENT, CANDIDATES, OFFER_SET, RECOMMENDER, RESPONSE_MODEL, CAMPAIGN_LOG, USERS
+    )
     if context.is_current(DECISION_BUNDLE, config, inputs):
         return current("bundle", context, [DECISION_BUNDLE])
     started = time.perf_counter()
@@ -100,19 +113,24 @@ def _policy(
 ) -> Policy:
     prices = assignment.json("solution")["prices"][: len(menu["budgets"])]
     slot, fallback_cost = _fallback(block, np.array(prices))
+    currency = design_of(context)["currency"]
     fields = {
         name: getattr(config, name)
         for name in (
-            "campaign",
             "epsilon",
             "holdout_rate",
             "max_uses",
             "cap_window_s",
             "reservation_ttl_s",
+            "starts_at",
+            "ends_at",
+            "is_consent_required",
+            "n_items",
             "disclosure",
         )
     }
     return Policy(
+        campaign=config.campaign or f"campaign-{assignment.digest[:8]}",
         policy_version=assignment.digest[:16],
         model_version=context.store.read(RESPONSE_MODEL).digest[:16],
         budget_names=tuple(menu["budget_names"]),
@@ -120,7 +138,8 @@ def _policy(
         prices=tuple(prices),
         fallback_slot=slot,
         fallback_cost=fallback_cost,
-        currency=design_of(context)["currency"],
+        currency=currency,
+        minor_per_unit=10 ** minor_digits(currency),
         seed=context.seed,
         is_pseudonymous=bool(context.store.read(USERS).json("shards").get("is_pseudonymised")),
         **fields,

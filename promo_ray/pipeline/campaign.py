@@ -8,7 +8,10 @@ which the report repeats.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from promo_ray.artifacts import ArtifactStore
 from promo_ray.config import config_class
@@ -25,6 +28,15 @@ from promo_ray.pipeline import (
     recommend,
     response,
 )
+from promo_ray.pipeline.allocate import AllocateConfig
+from promo_ray.pipeline.bundle import BundleConfig
+from promo_ray.pipeline.design import DesignConfig
+from promo_ray.pipeline.evaluate import EvaluateConfig
+from promo_ray.pipeline.ingest import IngestConfig
+from promo_ray.pipeline.price import PriceConfig
+from promo_ray.pipeline.profile import ProfileConfig
+from promo_ray.pipeline.recommend import RecommendConfig
+from promo_ray.pipeline.response import ResponseConfig
 from promo_ray.pipeline.stage import Context, StageResult, Tuner
 from promo_ray.telemetry import SILENT, Progress
 
@@ -46,10 +58,15 @@ class ComputeConfig:
     """How much of a machine a run takes; changes speed, never answers.
 
     Attributes:
-        workers: worker processes; 0 = one per CPU.
+        workers: worker processes; 0 = one per CPU of this machine, or as many as the CPUs of the
+            cluster allow where `--address` names one.
+        gpus_per_worker: GPUs that each worker asks for, >= 0; fractions allowed.
+        device: where menus are evaluated: `cpu`, `cuda`, or `auto`.
     """
 
-    workers: int = 0
+    workers: Annotated[int, Field(ge=0)] = 0
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
 
 
 @config_class
@@ -63,17 +80,17 @@ class CampaignConfig:
     """
 
     out: str = "runs/campaign"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     compute: ComputeConfig = ComputeConfig()
-    ingest: ingest.IngestConfig = ingest.IngestConfig()
-    profile: profile.ProfileConfig = profile.ProfileConfig()
-    response: response.ResponseConfig = response.ResponseConfig()
-    price: price.PriceConfig = price.PriceConfig()
-    design: design.DesignConfig = design.DesignConfig()
-    allocate: allocate.AllocateConfig = allocate.AllocateConfig()
-    recommend: recommend.RecommendConfig = recommend.RecommendConfig()
-    evaluate: evaluate.EvaluateConfig = evaluate.EvaluateConfig()
-    bundle: bundle.BundleConfig = bundle.BundleConfig()
+    ingest: IngestConfig = IngestConfig()
+    profile: ProfileConfig = ProfileConfig()
+    response: ResponseConfig = ResponseConfig()
+    price: PriceConfig = PriceConfig()
+    design: DesignConfig = DesignConfig()
+    allocate: AllocateConfig = AllocateConfig()
+    recommend: RecommendConfig = RecommendConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    bundle: BundleConfig = BundleConfig()
 
 
 def run(
@@ -104,10 +121,12 @@ def run(
         ConfigError: unknown stage.
         PromoRayError: what a stage raises; artefacts of finished stages stay.
     """
+    config = _with_shared_budget(config)
     context = Context(
         store=store or ArtifactStore(config.out),
         executor=executor or SerialExecutor(),
         seed=config.seed,
+        device=config.compute.device,
         progress=progress,
         tune=tune,
         is_forced=is_forced,
@@ -121,3 +140,12 @@ def run(
         note = result.note or result.status
         context.progress("campaign", number, len(stages), last=name, note=note)
     return results
+
+
+def _with_shared_budget(config: CampaignConfig) -> CampaignConfig:
+    """The menu is searched under the budget that the allocation will have, unless told otherwise."""
+    design, given = config.design, config.allocate
+    if design.budget is not None or design.budget_rate is not None:
+        return config
+    shared = replace(design, budget=given.budget, budget_rate=given.budget_rate)
+    return replace(config, design=shared)

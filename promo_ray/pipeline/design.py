@@ -35,21 +35,28 @@ class DesignConfig:
         max_offers: offers in the menu at most, >= 1.
         support: `tried` = offers of the campaign log, whose gain the log can prove; `between` =
             also depths and thresholds between tried ones, judged by the model alone.
-        budget_rate: budget as a share of what the best single offer to everybody costs, (0, 1].
+        budget: see `allocate`, whose value holds if it is None.
+        budget_rate: see `allocate`, whose value holds if it is None.
         fixed_cost: cost of running one more offer, currency units.
         n_sample: users that the search sees, and as many that judge its winner.
-        islands: methods of the populations, one island each.
-        max_evals: menus evaluated at most.
+        islands: methods of one to four populations.
+        max_evals: menus evaluated at most, >= 1000 (a round of four islands).
         enumerate_up_to: try every menu instead of searching if there are no more than this.
     """
 
     max_offers: Annotated[int, Field(ge=1, le=32)] = 4
     support: Literal["tried", "between"] = "tried"
-    budget_rate: Annotated[float, Field(gt=0, le=1)] = 0.3
+    budget: Annotated[float, Field(ge=0)] | None = None
+    budget_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     fixed_cost: Annotated[float, Field(ge=0)] = 0.0
     n_sample: Annotated[int, Field(ge=10)] = 4000
-    islands: tuple[str, ...] = ("ga", "pso", "ga", "pso")
-    max_evals: Annotated[int, Field(ge=1)] = 10_000
+    islands: Annotated[tuple[Literal["ga", "pso"], ...], Field(min_length=1, max_length=4)] = (
+        "ga",
+        "pso",
+        "ga",
+        "pso",
+    )
+    max_evals: Annotated[int, Field(ge=1000)] = 10_000
     enumerate_up_to: Annotated[int, Field(ge=0)] = 0
 
 
@@ -62,7 +69,7 @@ class _Drawn(NamedTuple):
 def run(config: DesignConfig, context: Context) -> StageResult:
     """Write `offer_set`."""
     if why := missing(context):
-        return skipped("design", why)
+        return skipped("design", why, context, [OFFER_SET])
     inputs = context.inputs(RESPONSE_MODEL, USER_PROFILES, USERS, CAMPAIGN_LOG)
     if context.is_current(OFFER_SET, config, inputs):
         return current("design", context, [OFFER_SET])
@@ -73,11 +80,12 @@ def run(config: DesignConfig, context: Context) -> StageResult:
     drawn = _draw(config, context, grid)
     made_from = fingerprint("menu", __version__, resolve(config), context.seed, inputs)
     checkpoint = f".design-{made_from[:16]}"  # a search of other settings has another place
+    context.store.sweep(".design-", keep=checkpoint)
     result = design_menu(
         drawn.search,
         drawn.judge,
         grid,
-        budget_per_user=_budget(config, drawn.search),
+        budget_per_user=_budget(config, drawn),
         max_offers=config.max_offers,
         fixed_cost=config.fixed_cost / max(1, drawn.n),
         islands=config.islands,
@@ -85,24 +93,30 @@ def run(config: DesignConfig, context: Context) -> StageResult:
         enumerate_up_to=config.enumerate_up_to,
         seed=context.seed,
         executor=context.executor,
+        device=context.device,
         checkpoint_uri=f"{context.store.uri}/{checkpoint}",
         progress=context.progress,
     )
     _write(config, context, grid, result, inputs)
-    context.store.remove_directory(checkpoint)
+    context.store.sweep(".design-")
     return finished("design", context, [OFFER_SET], started)
 
 
 def missing(context: Context) -> str:
     """Why the stage cannot run; empty if it can."""
-    return "" if context.has(RESPONSE_MODEL) else "there is no response model to judge offers by"
+    has_both = context.has(RESPONSE_MODEL) and context.has(CAMPAIGN_LOG)
+    return "" if has_both else "there is no response model to judge offers by"
 
 
-def _budget(config: DesignConfig, search: Sample) -> float:
+def _budget(config: DesignConfig, drawn: _Drawn) -> float:
+    """Budget per user, as the allocation will have it."""
+    if config.budget is not None:
+        return config.budget / max(1, drawn.n)
+    search = drawn.search
     able = np.isfinite(search.value)
     value = np.where(able, search.value, 0.0).sum(axis=0, dtype=np.float64)
     cost = np.where(able, search.cost, 0.0).mean(axis=0, dtype=np.float64)
-    return config.budget_rate * float(cost[int(value.argmax())])
+    return (config.budget_rate or 1.0) * float(cost[int(value.argmax())])
 
 
 def _draw(config: DesignConfig, context: Context, grid: OfferGrid) -> _Drawn:

@@ -13,6 +13,7 @@ from pydantic import Field
 from promo_ray.artifacts.assignment import ASSIGNMENT
 from promo_ray.artifacts.campaign_log import CAMPAIGN_LOG
 from promo_ray.artifacts.candidates import CANDIDATES
+from promo_ray.artifacts.catalog import CATALOG
 from promo_ray.artifacts.evaluation import CURVES, EVALUATION
 from promo_ray.artifacts.events import EVENTS
 from promo_ray.artifacts.offer_set import OFFER_SET
@@ -31,12 +32,13 @@ from promo_ray.pipeline.policies import Arms, Log, all_policies, read_log
 from promo_ray.pipeline.report_content import report_content
 from promo_ray.pipeline.scoring import design_of, is_money
 from promo_ray.pipeline.stage import Context, StageResult, current, finished
-from promo_ray.pipeline.truth import oracle, shop_of, true_effects, worth
+from promo_ray.pipeline.truth import oracle, shop_of, spend, true_effects, worth
 from promo_ray.response.orthogonal import aipw_scores
 
 _INPUTS = (
     USERS,
     EVENTS,
+    CATALOG,
     USER_PROFILES,
     CAMPAIGN_LOG,
     RESPONSE_MODEL,
@@ -112,6 +114,9 @@ def _judge(config: EvaluateConfig, context: Context) -> _Judged:
     log = read_log(response.table("out_of_fold"), tried, is_money=is_money(design))
     limits = _limits(context, tried)
     menu = np.array(limits["menu"], dtype=np.int64)
+    if not len(menu):
+        why = "no offer of the menu was ever tried, so the log cannot judge it"
+        return _Judged({}, [Check("tried_offers", False, 1.0, 0.0, why)], [])
     policies = all_policies(log, menu, limits, context.seed)
     against = {
         name: {
@@ -158,14 +163,16 @@ def _limits(context: Context, tried: pa.Table) -> dict[str, Any]:
     solution = assignment.json("solution")
     tried_ids = tried["offer_id"].to_pylist()
     slots = assignment.table("assignment")["slot"].to_numpy()
-    place = [tried_ids.index(i) if i in tried_ids else -1 for i in solution["offer_ids"]]
+    offer_ids = solution["offer_ids"]
+    place = [tried_ids.index(i) if i in tried_ids else -1 for i in offer_ids]
     is_untried = np.array([p < 0 for p in [*place, 0]])  # the last entry is slot -1: no offer
     capacity = assignment.manifest.config["capacity"]
     return {
         "n_users": len(slots),
         "budgets": solution["budgets"],
         "capacity": [capacity.get(i, np.inf) for i in tried_ids] if capacity else None,
-        "menu": [p for p in place if p >= 0] or list(range(len(tried_ids))),
+        "menu_capacity": [capacity.get(i, np.inf) for i in offer_ids] if capacity else None,
+        "menu": [p for p in place if p >= 0],
         "slots": slots,
         "offers": context.store.read(OFFER_SET).table("offers"),
         "expected_per_user": solution["value"] / max(1, len(slots)),
@@ -290,7 +297,10 @@ def _truth(
     found = {f"log_{name}": worth(known, log.user_ids, arms) for name, arms in policies.items()}
     served = true_effects(context, shop, limits["offers"])
     found["served"] = worth(served, served.user_ids, limits["slots"].astype(np.int64) + 1)
-    found["oracle"] = oracle(known, limits, context.seed)
-    found["oracle_of_menu"] = oracle(served, limits, context.seed)
+    found["served_cost"] = spend(served, served.user_ids, limits["slots"].astype(np.int64) + 1)
+    found["budget"] = limits["budgets"][0] / limits["n_users"]
+    found["oracle"] = oracle(known, limits, limits["capacity"], context.seed)
+    menu_capacity = limits["menu_capacity"]
+    found["oracle_of_menu"] = oracle(served, limits, menu_capacity, context.seed)
     found["oracle_share"] = found["served"] / found["oracle"] if found["oracle"] > 0 else 0.0
     return found

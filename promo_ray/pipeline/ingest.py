@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import time
 from dataclasses import field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -28,8 +28,9 @@ from promo_ray.data.pseudonym import key_from_environment, pseudonymise_table
 from promo_ray.data.quality import QualityReport, check_quality, merge
 from promo_ray.data.shards import shard_table
 from promo_ray.data.simulate import Shop
-from promo_ray.errors import ConfigError
+from promo_ray.errors import ConfigError, DataError, PromoRayError
 from promo_ray.numerics.merge_tree import tree_reduce
+from promo_ray.offers import from_terms
 from promo_ray.pipeline.stage import Context, StageResult, current, finished
 
 KINDS = (USERS, EVENTS, CATALOG, CAMPAIGN_LOG)
@@ -44,6 +45,7 @@ class IngestConfig:
         data: directory or URI of real data.
         adapter: name of the adapter for `data`; found by the files if not given.
         columns: per canonical table, canonical column -> column of the own files.
+        adapter_settings: fields of the adapter, for example `currency` and `outcome` of own data.
         clean: what to do about faulty values of events.
     """
 
@@ -51,6 +53,7 @@ class IngestConfig:
     data: str | None = None
     adapter: str | None = None
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
+    adapter_settings: dict[str, Any] = field(default_factory=dict)
     clean: CleanPolicy = CleanPolicy()
 
 
@@ -63,7 +66,10 @@ def run(config: IngestConfig, context: Context) -> StageResult:
     """
     if (config.shop is None) == (config.data is None):
         raise ConfigError("ingest must have either a shop to simulate or a data directory")
-    inputs = {} if config.data is None else {"source": _source_digest(config.data)}
+    inputs = {}
+    if config.data is not None:
+        key = key_from_environment()
+        inputs = {"source": _source_digest(config.data), "pseudonym_key": _key_id(key)}
     if context.is_current(USERS, config, inputs):
         return current("ingest", context, KINDS)
     started = time.perf_counter()
@@ -72,6 +78,11 @@ def run(config: IngestConfig, context: Context) -> StageResult:
     else:
         _read(config, context, inputs)
     return finished("ingest", context, KINDS, started)
+
+
+def _key_id(key: bytes | None) -> str:
+    """Tells one key from another without giving it away."""
+    return "" if key is None else hashlib.blake2b(b"promo_ray", key=key[:64]).hexdigest()[:16]
 
 
 def _source_digest(uri: str) -> str:
@@ -147,10 +158,12 @@ def _shards(n_shards: int, n_users: int) -> dict[str, int]:
 
 
 def _read(config: IngestConfig, context: Context, inputs: dict[str, str]) -> None:
-    context.progress("ingest", 0, 4)
-    own = {"columns": config.columns} if config.columns else None
-    adapter = find_adapter(str(config.data), config.adapter, own)
+    settings = dict(config.adapter_settings)
+    if config.columns:
+        settings["columns"] = config.columns
+    adapter = find_adapter(str(config.data), config.adapter, settings)
     dataset = adapter.read(str(config.data))
+    _check_offers(dataset)
     key = key_from_environment()
     if key is not None:
         dataset = _pseudonymised(dataset, key)
@@ -202,6 +215,17 @@ def _read(config: IngestConfig, context: Context, inputs: dict[str, str]) -> Non
         writer.json("shards", _shards(n_shards, users.num_rows) | notes)
         writer.metrics = {"n_users": users.num_rows}
     context.progress("ingest", 4, 4)
+
+
+def _check_offers(dataset: Dataset) -> None:
+    """Refuse terms that are no offer before any stage builds on them."""
+    if dataset.offers is None or dataset.design is None:
+        return
+    for row in dataset.offers.to_pylist():
+        try:
+            from_terms(row, dataset.design["currency"])
+        except PromoRayError as error:
+            raise DataError(str(error), where=f"offers, offer_id {row['offer_id']!r}") from error
 
 
 def _pseudonymised(dataset: Dataset, key: bytes) -> Dataset:

@@ -22,7 +22,6 @@ from promo_ray.pricing.panel import WeeklyPanel, merge_weekly_sales, panel_of, w
 from promo_ray.pricing.plan import PriceGuardrails, plan_prices
 from promo_ray.pricing.tuning import SearchSpace, TuningResult, tune_serial
 
-
 _FEWEST_WEEKS = 8
 
 
@@ -47,7 +46,7 @@ class PriceConfig:
 def run(config: PriceConfig, context: Context) -> StageResult:
     """Write `price_plan`."""
     if why := missing(context):
-        return skipped("price", why)
+        return skipped("price", why, context, [PRICE_PLAN])
     inputs = context.inputs(EVENTS, CATALOG)
     if context.is_current(PRICE_PLAN, config, inputs):
         return current("price", context, [PRICE_PLAN])
@@ -56,9 +55,12 @@ def run(config: PriceConfig, context: Context) -> StageResult:
     resident = context.executor.load(context.store.read(EVENTS).parts("events"))
     sales = resident.reduce(weekly_sales, merge_weekly_sales)
     resident.release()
+    if sales.num_rows == 0:
+        return skipped("price", "nothing was sold", context, [PRICE_PLAN])
     panel = panel_of(sales, catalog, config.price)
     if panel.units.shape[1] < _FEWEST_WEEKS:
-        return skipped("price", f"there are sales of {panel.units.shape[1]} weeks only")
+        why = f"there are sales of {panel.units.shape[1]} weeks only"
+        return skipped("price", why, context, [PRICE_PLAN])
     tuned = _tune(config, context, panel, inputs)
     elasticities = fit_elasticity(panel, tuned.best)
     prices = dict(
@@ -86,6 +88,7 @@ def _tune(
         return tune_serial(panel, space, config.n_trials, context.seed, progress=context.progress)
     made_from = fingerprint("tuning", "", resolve(config), context.seed, inputs)
     place = f".tuning-{made_from[:16]}"  # a search of other settings has another place
+    context.store.sweep(".tuning-", keep=place)
     result: TuningResult = context.tune(
         panel,
         space,
@@ -94,7 +97,7 @@ def _tune(
         storage=f"{context.store.uri}/{place}",
         progress=context.progress,
     )
-    context.store.remove_directory(place)
+    context.store.sweep(".tuning-")
     return result
 
 

@@ -55,7 +55,7 @@ class _Source(NamedTuple):
 def run(config: RecommendConfig, context: Context) -> StageResult:
     """Write `recommender`."""
     if why := missing(context):
-        return skipped("recommend", why)
+        return skipped("recommend", why, context, [RECOMMENDER])
     inputs = context.inputs(EVENTS, USERS)
     if context.is_current(RECOMMENDER, config, inputs):
         return current("recommend", context, [RECOMMENDER])
@@ -63,7 +63,9 @@ def run(config: RecommendConfig, context: Context) -> StageResult:
     events, users = context.store.read(EVENTS), context.store.read(USERS)
     pairs = zip(events.parts("events"), users.parts("users"), strict=True)
     resident = context.executor.load([_Source(e, u) for e, u in pairs])
-    last = max(t for t in resident.map(_last_event) if t is not None)
+    last = max((t for t in resident.map(_last_event) if t is not None), default=None)
+    if last is None:
+        return skipped("recommend", "there are no events", context, [RECOMMENDER])
     as_of = last + timedelta(microseconds=1)
     popular, neighbours = _learn(resident, as_of, config, whole=True)
     settings = resolve(config)

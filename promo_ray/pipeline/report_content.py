@@ -101,7 +101,8 @@ def _price_plan(context: Context) -> Document | None:
     ids, titles = catalog["item_id"].to_pylist(), catalog["title"].to_pylist()
     title_of = dict(zip(ids, titles, strict=True))
     rows = [row | {"title": title_of.get(row["item_id"])} for row in plan.table("plan").to_pylist()]
-    return plan.json("summary") | {"rows": rows, "trials": plan.table("trials").to_pylist()}
+    summary: Document = plan.json("summary")
+    return {**summary, "rows": rows, "trials": plan.table("trials").to_pylist()}
 
 
 def _stages(context: Context, is_evaluated: bool) -> list[tuple[str, str, str]]:

@@ -90,6 +90,13 @@ def inputs_of(
     return np.ascontiguousarray(x, dtype=np.float64), profiles["basket_median"].to_numpy()
 
 
+def lists(matrix: NDArray[Any]) -> pa.Array:
+    """List column of the rows of a matrix `(n, m)`."""
+    n, m = matrix.shape
+    offsets = np.arange(0, n * m + 1, m, dtype=np.int32) if m else np.zeros(n + 1, np.int32)
+    return pa.ListArray.from_arrays(offsets, np.ascontiguousarray(matrix).ravel())
+
+
 def scorer_of(context: Context, offers: pa.Table) -> Scorer:
     """Scorer of the run's response model for these offers."""
     artifact = context.store.read(RESPONSE_MODEL)

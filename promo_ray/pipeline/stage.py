@@ -23,6 +23,7 @@ class Context:
         store: artefacts of the run.
         executor: runs work on shards.
         seed: seed of the run.
+        device: where menus are evaluated: `cpu`, `cuda`, or `auto`.
         progress: told how far long work is.
         is_forced: run stages again even if their artefacts are up to date.
         tune: searches pricing hyperparameters on a cluster; None = in this process.
@@ -31,6 +32,7 @@ class Context:
     store: ArtifactStore
     executor: Executor
     seed: int = 0
+    device: str = "cpu"
     progress: Progress = SILENT
     is_forced: bool = False
     tune: Tuner | None = None
@@ -72,8 +74,10 @@ class StageResult:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
-def skipped(stage: str, why: str) -> StageResult:
-    """Result of a stage whose input is not there."""
+def skipped(stage: str, why: str, context: Context, kinds: Iterable[Kind]) -> StageResult:
+    """Result of a stage whose input is not there; what it left from other input goes."""
+    for kind in kinds:
+        context.store.remove(kind)
     return StageResult(stage=stage, status="skipped", note=why)
 
 

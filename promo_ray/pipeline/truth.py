@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from promo_ray.allocation import AllocationProblem, solve
-from promo_ray.artifacts import PartRef
 from promo_ray.artifacts.users import USERS
 from promo_ray.config import parse
 from promo_ray.data.simulate import Shop
@@ -40,30 +39,20 @@ def shop_of(context: Context) -> Shop | None:
     return parse(IngestConfig, config, where="users").shop
 
 
-def _effects(part: PartRef, shop: Shop, offers: pa.Table) -> Truth:
-    ids = part()["user_id"].to_pylist()
+def _effects(users: pa.Table, shop: Shop, offers: pa.Table) -> Truth:
+    ids = users["user_id"].to_pylist()
     found = shop.true_effects(ids, offers)
     return Truth(ids, found.value, found.cost)
 
 
 def true_effects(context: Context, shop: Shop, offers: pa.Table) -> Truth:
     """True effects of `offers` on every user of the run."""
-    parts = [_Held(p) for p in context.store.read(USERS).parts("users")]
-    resident = context.executor.load(parts)
+    resident = context.executor.load(context.store.read(USERS).parts("users"))
     found = resident.map(_effects, shop, offers, progress=context.progress, stage="truth")
     resident.release()
     ids = [i for t in found for i in t.user_ids]
     value = np.concatenate([t.value for t in found])
     return Truth(ids, value, np.concatenate([t.cost for t in found]))
-
-
-class _Held(NamedTuple):
-    """Gives the reference itself as the shard: the effects need the ids only."""
-
-    part: PartRef
-
-    def __call__(self) -> PartRef:
-        return self.part
 
 
 def worth(truth: Truth, user_ids: list[str], arms: NDArray[np.int64]) -> float:
@@ -74,13 +63,21 @@ def worth(truth: Truth, user_ids: list[str], arms: NDArray[np.int64]) -> float:
     return float(np.where(arms > 0, value, 0.0).mean())
 
 
-def oracle(truth: Truth, limits: Mapping[str, Any], seed: int) -> float:
-    """Mean gain per user of the best allocation by true effects within the same budgets."""
+def spend(truth: Truth, user_ids: list[str], arms: NDArray[np.int64]) -> float:
+    """True mean cost per user of arms, discounts and contacts; see `worth`."""
+    return worth(truth._replace(value=truth.cost), user_ids, arms)
+
+
+def oracle(
+    truth: Truth, limits: Mapping[str, Any], capacity: Sequence[float] | None, seed: int
+) -> float:
+    """Mean gain per user of the best allocation by true effects within the same limits."""
     costs = np.stack([truth.cost, np.ones_like(truth.cost)])[: len(limits["budgets"])]
     problem = AllocationProblem(
         value=truth.value.astype(np.float32),
         costs=costs.astype(np.float32),
         budgets=np.array(limits["budgets"]),
+        capacity=None if capacity is None else np.array(capacity, dtype=np.float64),
     )
     choice = solve(problem, seed=seed).choice
     return worth(truth, truth.user_ids, choice.astype(np.int64) + 1)

@@ -1,6 +1,6 @@
 """Writes one small artefact per kind, as the present version does; run it when a version is released.
 
-    python tests/golden/make_golden.py tests/golden/v1
+python tests/golden/make_golden.py tests/golden/v1
 """
 
 import sys

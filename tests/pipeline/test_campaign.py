@@ -18,9 +18,10 @@ from promo_ray.artifacts.candidates import CANDIDATES
 from promo_ray.artifacts.evaluation import EVALUATION
 from promo_ray.artifacts.user_profiles import USER_PROFILES
 from promo_ray.config import parse
-from promo_ray.decisions.bundle import DecisionBundle
+from promo_ray.decisions import Decider, DecisionBundle, DecisionRequest
 from promo_ray.errors import ConfigError
 from promo_ray.pipeline import campaign
+from promo_ray.seeding import keys_of
 
 ROOT = Path(__file__).parents[2]
 KINDS = {
@@ -87,10 +88,21 @@ def test_what_is_served_is_what_was_assigned(small_run: Path) -> None:
     store = ArtifactStore(str(small_run))
     table = store.read(ASSIGNMENT).table("assignment")
     bundle = DecisionBundle.open(str(small_run / "decision_bundle"))
-    for row in table.slice(0, 50).to_pylist():
-        found = bundle.find(row["user_id"])
-        assert found is not None
-        assert bundle.choice[found] == row["slot"]
+    decider = Decider(bundle)
+    offer_ids = store.read(ASSIGNMENT).json("solution")["offer_ids"]
+    rows = bundle.rows_of(keys_of(table["user_id"].to_pylist()))
+    assert (rows >= 0).all()
+    assert np.array_equal(bundle.profiles(rows).choice, table["slot"].to_numpy())
+    n_offered = 0
+    for row in table.slice(0, 200).to_pylist():
+        decision = decider.decide(DecisionRequest(user_id=row["user_id"]))
+        if decision.experiment["is_holdout"]:
+            assert decision.offer is None
+            continue
+        served = None if decision.offer is None else decision.offer["id"]
+        assert served == (None if row["slot"] < 0 else offer_ids[row["slot"]])
+        n_offered += served is not None
+    assert n_offered > 0
 
 
 def test_the_report_states_gain_truth_and_method(small_run: Path) -> None:

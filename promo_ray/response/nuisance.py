@@ -1,0 +1,171 @@
+"""Cross-fitted nuisances: mean outcome, and propensities where they are not known.
+
+The outcome model is one boosted regression on the rows of all arms. Arms that differ little
+share all rows for what they have in common, which is nearly everything that a mean outcome
+depends on; doubly robust scores stay unbiased however rough it is. Money has heavy tails:
+outcomes are winsorized here, and only here, before the boosted fit.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from promo_ray.execution.threads import single_threaded
+from promo_ray.numerics.tree_ensemble import TreeEnsemble
+from promo_ray.response.boosting import Boosting
+from promo_ray.response.trial import Trial, folds_of
+
+Floats = NDArray[np.float64]
+
+OUTCOME_BOOSTING = Boosting()
+_TAIL = 0.995  # quantile of the outcomes that are not 0, beyond which they are cut
+_MIN_PROPENSITY = 0.01  # estimated ones are kept above; known ones are taken as they are
+
+
+def winsorize(y: Floats) -> Floats:
+    """Outcomes cut at the 0.995 quantile of their size, zeros left out of the quantile.
+
+    Zeros are left out so that rare outcomes (1 % buyers) are not cut to 0.
+    """
+    size = np.abs(y[y != 0])
+    if not len(size):
+        return y
+    limit = float(np.quantile(size, _TAIL))
+    return np.clip(y, -limit, limit)
+
+
+class Mean(NamedTuple):
+    """Mean outcome over all arms in their overall shares.
+
+    Attributes:
+        model: boosted regression on all rows.
+        out_of_fold: `(n,)` float64 prediction of each row without its fold.
+    """
+
+    model: TreeEnsemble
+    out_of_fold: Floats
+
+
+def cross_fitted_mean(
+    x: Floats,
+    y: Floats,
+    weight: Floats,
+    folds: NDArray[np.int64],
+    boosting: Boosting = OUTCOME_BOOSTING,
+) -> Mean:
+    """Boosted mean of the winsorized outcome, cross-fitted.
+
+    Args:
+        x: `(n, d)` float64 features.
+        y: `(n,)` float64 outcome.
+        weight: `(n,)` float64 row weights, see `balancing_weights`.
+        folds: `(n,)` int64 folds.
+        boosting: size of the regression.
+    """
+    cut = winsorize(y)
+    mean = np.empty(len(y))
+    for fold in np.unique(folds):
+        own = folds == fold
+        mean[own] = boosting.fit(x[~own], cut[~own], weight[~own]).predict(x[own])
+    return Mean(boosting.fit(x, cut, weight), mean)
+
+
+def balancing_weights(trial: Trial) -> tuple[Floats, Floats]:
+    """Weights under which the arm is independent of the features, and the arms' shares.
+
+    A row weighs share of its arm / propensity (stabilized inverse propensity; Robins, Hernan and
+    Brumback 2000), so that only the propensity of the arm taken is needed.
+
+    Returns:
+        `(n,)` and `(n_arms,)` float64.
+    """
+    shares = np.bincount(trial.arm, minlength=trial.n_arms) / max(1, len(trial.arm))
+    return shares[trial.arm] / trial.propensity, shares
+
+
+def arm_outcomes(
+    x: Floats,
+    arm: NDArray[np.int64],
+    outcome: Floats,
+    groups: NDArray[np.int64],
+    n_arms: int,
+    *,
+    n_folds: int = 5,
+    seed: int = 0,
+) -> Floats:
+    """Mean outcome under each arm, each row predicted by models that did not see its group.
+
+    Args:
+        x: `(n, d)` float64 features; d may be 0.
+        arm: `(n,)` int64, 0 = control.
+        outcome: `(n,)` float64.
+        groups: `(n,)` group of each row.
+        n_arms: arms, control included.
+        n_folds: folds, >= 2.
+        seed: seed of the folds.
+
+    Returns:
+        `(n, n_arms)` float64 in outcome units: one boosted mean plus a shift per arm.
+    """
+    folds = folds_of(groups, len(outcome), n_folds, seed)
+    mean = cross_fitted_mean(x, outcome, np.ones(len(outcome)), folds).out_of_fold
+    return mean[:, None] + arm_shifts(arm, outcome - mean, folds, n_arms)
+
+
+def arm_shifts(
+    arm: NDArray[np.int64],
+    residual: Floats,
+    folds: NDArray[np.int64],
+    n_arms: int,
+    weight: Floats | None = None,
+) -> Floats:
+    """Mean residual of each arm outside the row's fold; 0 for an arm without rows there.
+
+    Returns:
+        `(n, n_arms)` float64.
+    """
+    heads = np.ones(len(arm)) if weight is None else weight
+    shifts = np.empty((len(arm), n_arms))
+    for fold in np.unique(folds):
+        rest = folds != fold
+        count = np.bincount(arm[rest], weights=heads[rest], minlength=n_arms)
+        total = np.bincount(arm[rest], weights=(heads * residual)[rest], minlength=n_arms)
+        shifts[~rest] = np.where(count > 0, total / np.where(count > 0, count, 1.0), 0.0)
+    return shifts
+
+
+def estimate_propensity(
+    x: Floats, arm: NDArray[np.int64], folds: NDArray[np.int64], n_arms: int
+) -> Floats:
+    """Probability of the arm that each row got, by cross-fitted multinomial logistic regression.
+
+    Args:
+        x: `(n, d)` float64 features.
+        arm: `(n,)` int64.
+        folds: `(n,)` int64 folds.
+        n_arms: arms, control included.
+
+    Returns:
+        `(n,)` float64 in [0.01, 1].
+    """
+    spread = x.std(axis=0)
+    scaled = (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    found = np.empty(len(arm))
+    for fold in np.unique(folds):
+        own = folds == fold
+        shares = np.bincount(arm[~own], minlength=n_arms) / max(1, int((~own).sum()))
+        found[own] = shares[arm[own]]
+        if not x.shape[1] or np.count_nonzero(shares) < 2:
+            continue
+        model = LogisticRegression(C=0.1, max_iter=200)
+        with single_threaded():
+            model.fit(scaled[~own], arm[~own])
+            probs = model.predict_proba(scaled[own])
+        full = np.zeros((int(own.sum()), n_arms))
+        full[:, model.classes_] = probs
+        found[own] = full[np.arange(len(full)), arm[own]]
+    return np.clip(found, _MIN_PROPENSITY, 1.0)

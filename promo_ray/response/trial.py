@@ -1,0 +1,104 @@
+"""A checked set of trial rows, and the folds that keep a user's rows together."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from promo_ray.errors import ConfigError
+from promo_ray.response.inputs import arms, finite_matrix, finite_vector, group_codes, propensities
+from promo_ray.seeding import keys_of, uniforms
+
+
+class Trial(NamedTuple):
+    """Rows of a campaign log with features; row i is one user in one campaign.
+
+    Attributes:
+        x: `(n, d)` float64 features.
+        arm: `(n,)` int64, 0 = control.
+        outcome: `(n,)` float64 outcome.
+        cost: `(n,)` float64 discount given, currency units; 0 if the outcome has no discount.
+        propensity: `(n,)` float64 probability of the arm, in (0, 1].
+        folds: `(n,)` int64 fold of the row's user.
+        n_arms: arms, control included.
+        n_folds: folds.
+    """
+
+    x: NDArray[np.float64]
+    arm: NDArray[np.int64]
+    outcome: NDArray[np.float64]
+    cost: NDArray[np.float64]
+    propensity: NDArray[np.float64]
+    folds: NDArray[np.int64]
+    n_arms: int
+    n_folds: int
+
+    def rows(self, which: NDArray[np.bool_]) -> Trial:
+        """The rows where `which` `(n,)` bool holds."""
+        return self._replace(
+            x=self.x[which],
+            arm=self.arm[which],
+            outcome=self.outcome[which],
+            cost=self.cost[which],
+            propensity=self.propensity[which],
+            folds=self.folds[which],
+        )
+
+
+def folds_of(groups: ArrayLike | None, n: int, n_folds: int, seed: int) -> NDArray[np.int64]:
+    """Fold of each row by a hash of its group, so that it depends on nothing else.
+
+    Args:
+        groups: `(n,)` user ids (strings or whole numbers); row numbers if None.
+        n: rows.
+        n_folds: folds, >= 2.
+        seed: seed of the split.
+
+    Returns:
+        `(n,)` int64 in [0, n_folds).
+
+    Raises:
+        ConfigError: fewer than 2 folds.
+        DataError: `groups` has another length.
+    """
+    if n_folds < 2:
+        raise ConfigError(f"n_folds must be >= 2; got {n_folds!r}")
+    codes = group_codes(groups, n)
+    names = np.arange(n) if groups is None else np.unique(np.asarray(groups))
+    draws = uniforms(seed, "response.folds", keys_of(str(g) for g in names.tolist()))[:, 0]
+    return np.asarray((draws * n_folds).astype(np.int64)[codes])
+
+
+def check_trial(
+    x: ArrayLike,
+    treatment: ArrayLike,
+    outcome: ArrayLike,
+    propensity: ArrayLike,
+    *,
+    cost: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    n_arms: int | None = None,
+    n_folds: int = 5,
+    seed: int = 0,
+) -> Trial:
+    """`Trial` from raw arrays.
+
+    Raises:
+        DataError: bad shape or value, the argument named.
+    """
+    features = finite_matrix(x, "x")
+    n = len(features)
+    arm = arms(treatment, "treatment", n, n_arms)
+    k = n_arms if n_arms is not None else int(arm.max()) + 1
+    return Trial(
+        x=features,
+        arm=arm,
+        outcome=finite_vector(outcome, "outcome", n),
+        cost=np.zeros(n) if cost is None else finite_vector(cost, "cost", n),
+        propensity=propensities(propensity, "propensity", arm, k),
+        folds=folds_of(groups, n, n_folds, seed),
+        n_arms=k,
+        n_folds=n_folds,
+    )

@@ -1,4 +1,4 @@
-"""Popular items, neighbours and top items per user."""
+"""Popular items, neighbors and top items per user."""
 
 from promo_ray.cli.job import job_command
 

@@ -89,7 +89,7 @@ def descend(
     n_undecided: int,
     least_tau: float,
 ) -> Search:
-    """Minimise the dual until at most `n_undecided` users are near a tie or tau is `least_tau`.
+    """Minimize the dual until at most `n_undecided` users are near a tie or tau is `least_tau`.
 
     Args:
         evaluate: smoothed pass over the users at prices and temperature.

@@ -51,7 +51,7 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class AllocationProblem:
-    """Maximise the value of at most one offer per user within budgets and offer capacities.
+    """Maximize the value of at most one offer per user within budgets and offer capacities.
 
         max sum v_ij x_ij   with   sum_j x_ij <= 1,   sum_ij c_kij x_ij <= budget_k,
         sum_{ij: offer of ij is o} w_ij x_ij <= capacity_o,   x_ij in {0, 1}

@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-# document `design`: {"is_randomised": bool, "outcome": one of is_visit is_conversion revenue
+# document `design`: {"is_randomized": bool, "outcome": one of is_visit is_conversion revenue
 # margin, "unit": str, "currency": str, "control_propensity": float or null, "note": str}
 CAMPAIGN_LOG = Kind(
     name="campaign_log",

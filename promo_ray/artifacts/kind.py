@@ -12,8 +12,6 @@ import pyarrow as pa
 
 from promo_ray.errors import DataError
 
-_kinds: dict[str, Kind] = {}
-
 
 @dataclass(frozen=True, kw_only=True)
 class TableSpec:
@@ -98,9 +96,6 @@ class Kind:
     documents: tuple[str, ...] = ()
     migrations: Mapping[int, Migration] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        _kinds[self.name] = self
-
     def lift_document(self, name: str, value: Any, version: int) -> Any:
         """A JSON document of an older schema version, as the present one."""
         for step in range(version, self.schema_version):
@@ -117,6 +112,8 @@ class Kind:
 def kinds() -> Mapping[str, Kind]:
     """Every kind of artefact by name."""
     package = importlib.import_module("promo_ray.artifacts")
+    found: dict[str, Kind] = {}
     for info in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{info.name}")
-    return dict(sorted(_kinds.items()))
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        found |= {k.name: k for k in vars(module).values() if isinstance(k, Kind)}
+    return dict(sorted(found.items()))

@@ -1,4 +1,4 @@
-"""Kind `recommender`: popular items, item neighbours and the top items of every user."""
+"""Kind `recommender`: popular items, item neighbors and the top items of every user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POPULAR = pa.schema(
 NEIGHBOURS = pa.schema(
     [
         required("item_id", pa.string()),
-        required("neighbour_id", pa.string()),
+        required("neighbor_id", pa.string()),
         required("similarity", pa.float64()),  # in (0, 1]
         required("n_joint", pa.int64()),
     ]
@@ -28,7 +28,7 @@ RECOMMENDER = Kind(
     name="recommender",
     tables={
         "popular": TableSpec(schema=POPULAR),
-        "neighbours": TableSpec(schema=NEIGHBOURS),
+        "neighbors": TableSpec(schema=NEIGHBOURS),
         "top": TableSpec(schema=TOP, is_sharded=True),
     },
     documents=("quality",),

@@ -8,9 +8,6 @@ removed first and the new one written last.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,42 +21,19 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load, save
 
 from promo_ray import __version__
+from promo_ray.artifacts.files import (
+    open_filesystem,
+    parquet_bytes,
+    put,
+    read_checked,
+    swap,
+    write_bytes,
+)
 from promo_ray.artifacts.kind import Kind
 from promo_ray.artifacts.manifest import FileEntry, Manifest, fingerprint
-from promo_ray.errors import ArtifactError, ConfigError, DataError, OutputError
+from promo_ray.errors import ArtifactError, DataError, OutputError
 
 MANIFEST = "manifest.json"
-
-
-def open_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
-    """Filesystem and path of a URI; a plain path is local.
-
-    Raises:
-        ConfigError: no such kind of URI.
-    """
-    if "://" not in uri:
-        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
-    try:
-        filesystem, path = pafs.FileSystem.from_uri(uri)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ConfigError(f"must be a path or a URI that pyarrow.fs knows; got {uri!r}") from error
-    return filesystem, path
-
-
-def _write(fs: pafs.FileSystem, path: str, raw: bytes | pa.Buffer) -> None:
-    try:
-        fs.create_dir(path.rpartition("/")[0], recursive=True)
-        with fs.open_output_stream(path) as sink:
-            sink.write(raw)
-    except OSError as error:
-        raise OutputError(f"output must be writable; {path}: {error}") from error
-
-
-def parquet_bytes(table: pa.Table) -> pa.Buffer:
-    """Parquet file of a table; the same table gives the same bytes."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_statistics=True)
-    return sink.getvalue()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +48,7 @@ class PartWriter:
         spec = self.kind.tables[name]
         file = f"{name}/part-{index:04d}.parquet"
         table = spec.conform(table, f"{self.kind.name}/{file}")
-        return _put(self.uri, file, parquet_bytes(table), table.num_rows)
-
-
-def _put(uri: str, file: str, raw: bytes | pa.Buffer, rows: int | None) -> FileEntry:
-    fs, root = open_filesystem(uri)
-    _write(fs, f"{root}/{file}", raw)
-    view = memoryview(raw)
-    sha256 = hashlib.sha256(view).hexdigest()
-    return FileEntry(name=file, sha256=sha256, n_bytes=view.nbytes, rows=rows)
+        return put(self.uri, file, parquet_bytes(table), table.num_rows)
 
 
 class ArtifactWriter:
@@ -116,21 +82,21 @@ class ArtifactWriter:
         """Write an unsharded table as `name.parquet`."""
         file = f"{name}.parquet"
         table = self.kind.tables[name].conform(table, f"{self.kind.name}/{file}")
-        self.add([_put(self.uri, file, parquet_bytes(table), table.num_rows)])
+        self.add([put(self.uri, file, parquet_bytes(table), table.num_rows)])
 
     def json(self, name: str, value: Any) -> None:
         """Write a JSON document as `name.json`, keys sorted."""
         options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY
-        self.add([_put(self.uri, f"{name}.json", orjson.dumps(value, option=options), None)])
+        self.add([put(self.uri, f"{name}.json", orjson.dumps(value, option=options), None)])
 
     def tensors(self, name: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Write arrays as `name.safetensors`."""
         contiguous = {k: np.ascontiguousarray(arrays[k]) for k in sorted(arrays)}
-        self.add([_put(self.uri, f"{name}.safetensors", save(contiguous), None)])
+        self.add([put(self.uri, f"{name}.safetensors", save(contiguous), None)])
 
     def text(self, file: str, text: str) -> None:
         """Write a text file under its full name, for example `report.html`."""
-        self.add([_put(self.uri, file, text.encode(), None)])
+        self.add([put(self.uri, file, text.encode(), None)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,22 +111,9 @@ class PartRef:
 
     def __call__(self) -> pa.Table:
         """Read the part as an Arrow table."""
-        table = pq.read_table(pa.BufferReader(_read_checked(self.uri, self.entry)))
+        table = pq.read_table(pa.BufferReader(read_checked(self.uri, self.entry)))
         name = self.entry.name.partition("/")[0].removesuffix(".parquet")
         return self.kind.lift_table(name, table, self.version)
-
-
-def _read_checked(uri: str, entry: FileEntry) -> bytes:
-    fs, root = open_filesystem(uri)
-    path = f"{root}/{entry.name}"
-    try:
-        with fs.open_input_stream(path) as source:
-            raw: bytes = source.read()
-    except OSError as error:
-        raise ArtifactError(f"file {path} must be readable: {error}") from error
-    if hashlib.sha256(raw).hexdigest() != entry.sha256:
-        raise ArtifactError(f"file {path} must match its manifest; its SHA-256 differs")
-    return raw
 
 
 class Artifact:
@@ -202,13 +155,13 @@ class Artifact:
 
     def json(self, name: str) -> Any:
         """JSON document `name.json`."""
-        value = orjson.loads(_read_checked(self.uri, self.manifest.entry(f"{name}.json")))
+        value = orjson.loads(read_checked(self.uri, self.manifest.entry(f"{name}.json")))
         return self.kind.lift_document(name, value, self.manifest.schema_version)
 
     def tensors(self, name: str) -> dict[str, np.ndarray[Any, Any]]:
         """Arrays of `name.safetensors`."""
         arrays: dict[str, np.ndarray[Any, Any]] = load(
-            _read_checked(self.uri, self.manifest.entry(f"{name}.safetensors"))
+            read_checked(self.uri, self.manifest.entry(f"{name}.safetensors"))
         )
         return arrays
 
@@ -221,20 +174,8 @@ class Artifact:
         fs, root = open_filesystem(self.uri)
         if not isinstance(fs, pafs.LocalFileSystem):
             raise ArtifactError(f"memory mapping needs a local store; got {self.uri}")
-        _read_checked(self.uri, self.manifest.entry(file))
+        read_checked(self.uri, self.manifest.entry(file))
         return Path(root) / file
-
-
-def _swap(staging: str, final: str) -> None:
-    """Put a finished directory in its place; at no moment is half of one there."""
-    old = f"{staging}.old"
-    try:
-        if os.path.isdir(final):
-            os.replace(final, old)
-        os.replace(staging, final)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(f"output must be writable; {final}: {error}") from error
 
 
 class ArtifactStore:
@@ -312,13 +253,13 @@ class ArtifactStore:
                 files=writer.files,
                 metrics=writer.metrics,
             )
-            _write(self._fs, f"{staging}/{MANIFEST}", manifest.to_bytes())
+            write_bytes(self._fs, f"{staging}/{MANIFEST}", manifest.to_bytes())
         except BaseException:
             with contextlib.suppress(OSError):
                 self._clear(staging)
             raise
         if is_local:
-            _swap(staging, final)
+            swap(staging, final)
 
     def remove(self, kind: Kind) -> None:
         """Delete the artefact of a kind, if there is one."""

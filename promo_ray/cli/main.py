@@ -50,7 +50,7 @@ _HELP = {
     "price": "Estimate elasticities, tune and plan list prices.",
     "design": "Search the menu of offers.",
     "allocate": "Decide who gets which offer within the budget.",
-    "recommend": "Popular items, neighbours and top items per user.",
+    "recommend": "Popular items, neighbors and top items per user.",
     "evaluate": "Prove what the policy earns and write the report.",
     "bundle": "Write the bundle that serving loads.",
 }

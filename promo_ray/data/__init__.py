@@ -13,7 +13,7 @@ from promo_ray.data.clean import CleanPolicy, clean
 
 if TYPE_CHECKING:
     from promo_ray.data.dataset import Dataset
-    from promo_ray.data.pseudonym import pseudonymise
+    from promo_ray.data.pseudonym import pseudonymize
     from promo_ray.data.quality import QualityReport, check_quality
     from promo_ray.data.read import read_events, read_table
     from promo_ray.data.shards import shard_table
@@ -24,7 +24,7 @@ __all__ = [
     "QualityReport",
     "check_quality",
     "clean",
-    "pseudonymise",
+    "pseudonymize",
     "read_events",
     "read_table",
     "shard_table",
@@ -34,7 +34,7 @@ _HOMES = {
     "Dataset": "dataset",
     "QualityReport": "quality",
     "check_quality": "quality",
-    "pseudonymise": "pseudonym",
+    "pseudonymize": "pseudonym",
     "read_events": "read",
     "read_table": "read",
     "shard_table": "shards",

@@ -165,7 +165,7 @@ def clean(
     Returns:
         The table in its order of rows, and counts by step, for example `dropped_duplicates`,
         `dropped_missing_unit_price`, `filled_discount`, `returns_from_negative_quantity`,
-        `winsorised_quantity`; steps that touched nothing are left out.
+        `winsorized_quantity`; steps that touched nothing are left out.
 
     Raises:
         DataError: a fault whose policy is `fail`, or a value that cannot be filled.
@@ -184,7 +184,7 @@ def clean(
         action = policy.missing.get(name, "fail" if name in _REQUIRED else "keep")
         events = _missing(events, name, action, medians, counts, where)
     if policy.winsor_rate and bounds is not None:
-        events = _winsorise(events, bounds, counts)
+        events = _winsorize(events, bounds, counts)
     events = EVENTS.tables["events"].conform(events.drop_columns([_ROW]), where)
     return events, {k: n for k, n in counts.items() if n}
 
@@ -306,13 +306,13 @@ def _filled(events: pa.Table, name: str, medians: Medians | None, where: str) ->
     return pc.coalesce(events.column(name).cast(pa.float64()), fill)
 
 
-def _winsorise(events: pa.Table, bounds: Bounds, counts: dict[str, int]) -> pa.Table:
+def _winsorize(events: pa.Table, bounds: Bounds, counts: dict[str, int]) -> pa.Table:
     is_sale = is_sale_row(events)
     for name, (low, high) in bounds.items():
         values = events.column(name)
         outside = pc.or_(pc.less(values, low), pc.greater(values, high))
         flags = pc.and_(is_sale, outside)
-        counts[f"winsorised_{name}"] = pc.sum(flags).as_py() or 0
+        counts[f"winsorized_{name}"] = pc.sum(flags).as_py() or 0
         inside = pc.min_element_wise(pc.max_element_wise(values, low), high)
         events = _set(events, name, pc.if_else(flags, inside, values))
     return events

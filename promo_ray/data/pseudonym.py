@@ -33,7 +33,7 @@ def key_from_environment() -> bytes | None:
     return key
 
 
-def pseudonymise(user_ids: Iterable[str], key: bytes) -> list[str]:
+def pseudonymize(user_ids: Iterable[str], key: bytes) -> list[str]:
     """Pseudonym of each id: 32 hexadecimal digits.
 
     Args:
@@ -50,10 +50,10 @@ def pseudonymise(user_ids: Iterable[str], key: bytes) -> list[str]:
     return [blake(u.encode(), digest_size=16, key=key).hexdigest() for u in user_ids]
 
 
-def pseudonymise_table(table: pa.Table, key: bytes, column: str = "user_id") -> pa.Table:
+def pseudonymize_table(table: pa.Table, key: bytes, column: str = "user_id") -> pa.Table:
     """Table with the ids of `column` replaced; nulls stay null. Each id is hashed once."""
     encoded = table.column(column).combine_chunks().dictionary_encode()
-    names = pa.array(pseudonymise(encoded.dictionary.to_pylist(), key), pa.string())
+    names = pa.array(pseudonymize(encoded.dictionary.to_pylist(), key), pa.string())
     place = table.schema.get_field_index(column)
     return table.set_column(place, table.schema.field(place), names.take(encoded.indices))
 

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from promo_ray.artifacts.campaign_log import CAMPAIGN_LOG
 from promo_ray.artifacts.catalog import CATALOG
 from promo_ray.artifacts.events import EVENT_TYPES, EVENTS
+from promo_ray.artifacts.files import open_filesystem
 from promo_ray.artifacts.kind import TableSpec
-from promo_ray.artifacts.store import open_filesystem
 from promo_ray.artifacts.users import USERS
 from promo_ray.data.cast import cast_attribute, cast_column, parse_text
 from promo_ray.errors import DataError

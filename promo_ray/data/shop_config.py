@@ -1,4 +1,4 @@
-"""Settings of the simulated shop: sizes, behaviour of users, strength of every effect.
+"""Settings of the simulated shop: sizes, behavior of users, strength of every effect.
 
 Strengths can be set to zero one at a time, so that a method can be tested on one effect alone.
 """

@@ -1,4 +1,4 @@
-"""The shop simulator: users, catalog, history, a randomised past campaign, and the truth.
+"""The shop simulator: users, catalog, history, a randomized past campaign, and the truth.
 
 Every draw belongs to a user's own key, so any subset of users in any order gets the same rows,
 however users are sharded. `Shop` knows the exact expected effect of any offer on any user.
@@ -156,7 +156,7 @@ class Shop(ShopConfig):
     def design(self) -> dict[str, Any]:
         """Document `design` of the campaign log."""
         return {
-            "is_randomised": True,
+            "is_randomized": True,
             "outcome": "margin",
             "unit": f"{self.currency} per user in {self.window_days} days",
             "currency": self.currency,

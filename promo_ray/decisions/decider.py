@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from promo_ray.data.pseudonym import KEY_VARIABLE, key_from_environment, pseudonymise
+from promo_ray.data.pseudonym import KEY_VARIABLE, key_from_environment, pseudonymize
 from promo_ray.decisions.accounts import Entry, Outcome, Receipt
 from promo_ray.decisions.bundle import DecisionBundle
 from promo_ray.decisions.decision import (
@@ -120,7 +120,7 @@ class Decider:
         """
         for user_id in user_ids:
             check_user_id(user_id)
-        return keys_of(pseudonymise(user_ids, self._key) if self._key else user_ids)
+        return keys_of(pseudonymize(user_ids, self._key) if self._key else user_ids)
 
     def _may_use(self, has_consent: bool | None) -> bool:
         if has_consent is None:

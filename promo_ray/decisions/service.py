@@ -19,7 +19,7 @@ import pyarrow.fs as pafs
 
 from promo_ray.artifacts import Artifact, ArtifactStore
 from promo_ray.artifacts.decision_bundle import DECISION_BUNDLE
-from promo_ray.artifacts.store import open_filesystem
+from promo_ray.artifacts.files import open_filesystem
 from promo_ray.config import parse
 from promo_ray.decisions.bundle import DecisionBundle
 from promo_ray.decisions.decider import Decider

@@ -39,7 +39,7 @@ class MenuResult:
     Attributes:
         menu: grid rows of its offers in rising order; empty = no offer pays.
         offer_ids: their ids.
-        search_value: value per user on the search sample, less fixed costs. It was maximised, so
+        search_value: value per user on the search sample, less fixed costs. It was maximized, so
             it flatters the menu; `judged` does not.
         judged: value on users that the search never saw.
         n_evals: menus evaluated, repeats included.

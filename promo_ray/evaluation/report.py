@@ -41,7 +41,7 @@ class ReportContent:
         title: heading of the page.
         currency: ISO 4217 code of money.
         data: `{name, is_simulated, n_users, n_items, n_log_rows, notes: [str], design: {
-            is_randomised, outcome, unit, control_propensity, note}}`; `design` is that of the
+            is_randomized, outcome, unit, control_propensity, note}}`; `design` is that of the
             campaign log.
         quality: document `quality` of events: `{n_rows, n_users, n_items, first_at, last_at,
             missing: {column: rows}, impossible: {fault: rows}, n_duplicates, n_free,

@@ -70,7 +70,7 @@ def data(facts: Row, quality: Row | None) -> Section:
 
 def design_words(design: Row) -> str:
     """How users came to their offers."""
-    if not design.get("is_randomised"):
+    if not design.get("is_randomized"):
         return "not randomized; chances are estimated"
     share = number(design.get("control_propensity"))
     return "randomized" + (f"; {percent(share)} got nothing" if share is not None else "")

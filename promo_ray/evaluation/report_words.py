@@ -14,7 +14,7 @@ _SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "CNY": "CN¥", "
 
 # what a check is about, for readers who never saw one
 _CHECKS = {
-    "randomised": (
+    "randomized": (
         "Chance decided",
         "Only if chance decided who got an offer can a difference be laid to the offer.",
     ),

@@ -17,7 +17,7 @@ import pyarrow.fs as pafs
 from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
-from promo_ray.artifacts.store import open_filesystem
+from promo_ray.artifacts.files import open_filesystem
 from promo_ray.errors import ArtifactError, ConfigError
 from promo_ray.execution.executor import Executor, SerialExecutor
 from promo_ray.telemetry import SILENT, Progress

@@ -1,4 +1,4 @@
-"""Particle swarm with constriction, global or ring neighbourhood."""
+"""Particle swarm with constriction, global or ring neighborhood."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class ParticleSwarm:
 
     Attributes:
         pop_size: particles, >= 4.
-        neighborhood: `global` (fast) or `ring` (two neighbours, keeps diversity).
+        neighborhood: `global` (fast) or `ring` (two neighbors, keeps diversity).
         inertia: share of velocity kept.
         cognitive: pull of a particle's own best.
-        social: pull of its neighbourhood's best.
+        social: pull of its neighborhood's best.
     """
 
     method: ClassVar[str] = "pso"
@@ -162,7 +162,7 @@ class ParticleSwarm:
         )
 
     def _leaders(self, state: SwarmState) -> Tensor:
-        """Best known genes in each particle's neighbourhood, broadcastable to `x`."""
+        """Best known genes in each particle's neighborhood, broadcastable to `x`."""
         order = best_first(state.best_fitness, state.best_violation)
         if self.neighborhood == "global":
             return take(state.best_x, order[..., :1])

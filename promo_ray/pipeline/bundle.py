@@ -141,7 +141,7 @@ def _policy(
         currency=currency,
         minor_per_unit=10 ** minor_digits(currency),
         seed=context.seed,
-        is_pseudonymous=bool(context.store.read(USERS).json("shards").get("is_pseudonymised")),
+        is_pseudonymous=bool(context.store.read(USERS).json("shards").get("is_pseudonymized")),
         **fields,
     )
 

@@ -143,7 +143,7 @@ def run(
 
 
 def _with_shared_budget(config: CampaignConfig) -> CampaignConfig:
-    """The menu is searched under the budget that the allocation will have, unless told otherwise."""
+    """The menu is searched under the budget of the allocation, unless it is told otherwise."""
     design, given = config.design, config.allocate
     if design.budget is not None or design.budget_rate is not None:
         return config

@@ -129,7 +129,8 @@ def _judge(config: EvaluateConfig, context: Context) -> _Judged:
     }
     context.progress("evaluate", 1, 3)
     main = against["policy"]["none"]
-    checks = _checks(log, design, main, limits)
+    spend = _spend(log, policies["policy"], tried, config.level)
+    checks = [*_checks(log, design, main, limits), _spend_check(spend, limits)]
     scores = aipw_scores(log.arm, log.reward, log.propensity, log.q_hat)
     curves, measures = _curves(log, menu, tried, scores, config, context.seed)
     estimates = {
@@ -148,6 +149,7 @@ def _judge(config: EvaluateConfig, context: Context) -> _Judged:
             }
             for name, others in against.items()
         },
+        "spend": _plain(spend),
         "expected_per_user": limits["expected_per_user"],
         "untried_share": limits["untried_share"],
         "uplift": measures,
@@ -187,6 +189,25 @@ def _compare(log: Log, one: Arms, two: Arms, level: float) -> PolicyEstimate:
     )  # fmt: skip
 
 
+def _spend(log: Log, policy: Arms, tried: pa.Table, level: float) -> PolicyEstimate:
+    """What the policy costs per user, discounts and contacts, by the log instead of the model."""
+    contact = np.concatenate([[0.0], tried["contact_cost"].to_numpy()])
+    nothing = np.zeros((len(log.arm), 1))
+    return compare_policies(
+        policy, np.zeros_like(policy), log.arm, log.given + contact[log.arm], log.propensity,
+        q_hat=np.hstack([nothing, log.cost]), groups=log.user_ids, level=level,
+    )  # fmt: skip
+
+
+def _spend_check(spend: PolicyEstimate, limits: dict[str, Any]) -> Check:
+    planned = limits["budgets"][0] / limits["n_users"]
+    text = (
+        f"the log says that the plan costs {spend.value:.3g} per user "
+        f"({spend.low:.3g} to {spend.high:.3g}); the budget is {planned:.3g}"
+    )
+    return Check("spend", spend.low <= planned or planned == 0, spend.value, planned, text)
+
+
 def _plain(estimate: PolicyEstimate) -> dict[str, Any]:
     return {k: v if isinstance(v, str) else float(v) for k, v in estimate._asdict().items()}
 
@@ -199,13 +220,13 @@ def _checks(
     weight = np.bincount(log.arm, weights=1.0 / log.propensity, minlength=n_arms)
     # n_a / sum(1 / p) estimates the share that the design meant for an arm, whatever came
     shares = counts / np.maximum(weight, 1e-12)
-    is_known = bool(design["is_randomised"])
+    is_known = bool(design["is_randomized"])
     text = "offers were assigned at random with known probabilities"
     if not is_known:
         text = "offers were not assigned at random: probabilities are estimated, bias may remain"
     untried = limits["untried_share"]
     return [
-        Check("randomised", is_known, float(is_known), 1.0, text),
+        Check("randomized", is_known, float(is_known), 1.0, text),
         sample_ratio(counts, shares),
         overlap(log.propensity),
         effective_sample(main),

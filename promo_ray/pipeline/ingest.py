@@ -17,14 +17,14 @@ from promo_ray.artifacts import FileEntry, Kind, PartWriter
 from promo_ray.artifacts.campaign_log import CAMPAIGN_LOG
 from promo_ray.artifacts.catalog import CATALOG
 from promo_ray.artifacts.events import EVENTS
-from promo_ray.artifacts.store import open_filesystem
+from promo_ray.artifacts.files import open_filesystem
 from promo_ray.artifacts.users import USERS
 from promo_ray.config import config_class, resolve
 from promo_ray.data.adapters import find_adapter
 from promo_ray.data.blocks import N_BLOCKS, block_of, shard_count, shard_of
 from promo_ray.data.clean import CleanPolicy, clean, fill_medians
 from promo_ray.data.dataset import Dataset
-from promo_ray.data.pseudonym import key_from_environment, pseudonymise_table
+from promo_ray.data.pseudonym import key_from_environment, pseudonymize_table
 from promo_ray.data.quality import QualityReport, check_quality, merge
 from promo_ray.data.shards import shard_table
 from promo_ray.data.simulate import Shop
@@ -166,7 +166,7 @@ def _read(config: IngestConfig, context: Context, inputs: dict[str, str]) -> Non
     _check_offers(dataset)
     key = key_from_environment()
     if key is not None:
-        dataset = _pseudonymised(dataset, key)
+        dataset = _pseudonymized(dataset, key)
     context.progress("ingest", 1, 4)
     events: pa.Table | None = None
     counts: dict[str, int] = {}
@@ -183,7 +183,7 @@ def _read(config: IngestConfig, context: Context, inputs: dict[str, str]) -> Non
     notes = {
         "name": dataset.name,
         "notes": list(dataset.notes),
-        "is_pseudonymised": key is not None,
+        "is_pseudonymized": key is not None,
     }
 
     for kind in KINDS:  # another data set may have had kinds that this one lacks
@@ -228,9 +228,9 @@ def _check_offers(dataset: Dataset) -> None:
             raise DataError(str(error), where=f"offers, offer_id {row['offer_id']!r}") from error
 
 
-def _pseudonymised(dataset: Dataset, key: bytes) -> Dataset:
+def _pseudonymized(dataset: Dataset, key: bytes) -> Dataset:
     tables = {
-        name: pseudonymise_table(table, key)
+        name: pseudonymize_table(table, key)
         for name in ("events", "users", "campaign_log")
         if (table := getattr(dataset, name)) is not None
     }

@@ -26,6 +26,7 @@ class Log(NamedTuple):
         fold: `(n,)` fold that predicted the row.
         arm: `(n,)` arm in the log.
         reward: `(n,)` outcome, net of contact cost if it is money.
+        given: `(n,)` discount given in the log, currency units.
         propensity: `(n,)` of the arm.
         value: `(n, m)` predicted effect, net of contact cost if it is money.
         cost: `(n, m)` predicted discount plus contact cost, currency units.
@@ -36,6 +37,7 @@ class Log(NamedTuple):
     fold: NDArray[np.int64]
     arm: Arms
     reward: Floats
+    given: Floats
     propensity: Floats
     value: Floats
     cost: Floats
@@ -53,6 +55,7 @@ def read_log(table: pa.Table, offers: pa.Table, *, is_money: bool) -> Log:
         fold=table["fold"].to_numpy().astype(np.int64),
         arm=arm,
         reward=table["outcome"].to_numpy() - taken_off[arm],
+        given=table["cost"].to_numpy(),
         propensity=table["propensity"].to_numpy(),
         value=_matrix(table, "effect", n, m) - taken_off[1:],
         cost=_matrix(table, "expected_cost", n, m) + contact,

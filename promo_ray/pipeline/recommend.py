@@ -1,4 +1,4 @@
-"""Stage recommend: popular items, item neighbours and the top items of every user."""
+"""Stage recommend: popular items, item neighbors and the top items of every user."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from promo_ray.execution import Resident, iterate
 from promo_ray.pipeline.stage import Context, StageResult, current, finished, skipped
 from promo_ray.pipeline.views import Viewed
 from promo_ray.recommend.hit_rate import hit_rate, split_last_order
-from promo_ray.recommend.item_neighbours import ItemNeighbours, Neighbours
+from promo_ray.recommend.item_neighbors import ItemNeighbors, Neighbors
 from promo_ray.recommend.popularity import Popular, Popularity
 from promo_ray.recommend.top_items import top_items, user_histories
 
@@ -67,14 +67,14 @@ def run(config: RecommendConfig, context: Context) -> StageResult:
     if last is None:
         return skipped("recommend", "there are no events", context, [RECOMMENDER])
     as_of = last + timedelta(microseconds=1)
-    popular, neighbours = _learn(resident, as_of, config, whole=True)
+    popular, neighbors = _learn(resident, as_of, config, whole=True)
     settings = resolve(config)
     with context.store.write(
         RECOMMENDER, config=settings, seed=context.seed, inputs=inputs
     ) as writer:
         entries = resident.map(
             _top,
-            (popular, neighbours),
+            (popular, neighbors),
             (as_of, config.n_items, config.is_rebuy_allowed),
             writer.part_writer(),
             each=range(resident.n_shards),
@@ -83,7 +83,7 @@ def run(config: RecommendConfig, context: Context) -> StageResult:
         )
         writer.add(entries)
         writer.table("popular", popular.table())
-        writer.table("neighbours", neighbours.table())
+        writer.table("neighbors", neighbors.table())
         quality = _quality(resident, as_of, config)
         writer.json("quality", quality)
         writer.metrics = {"hit_rate": quality["hit_rate"]}
@@ -111,25 +111,25 @@ def _history(shard: _Shard) -> pa.Table:
 
 def _learn(
     resident: Resident[_Shard], as_of: datetime, config: RecommendConfig, *, whole: bool
-) -> tuple[Popular, Neighbours]:
+) -> tuple[Popular, Neighbors]:
     view = _events if whole else _history
     popularity = Popularity(as_of=as_of, window_days=config.window_days)
     popular = iterate(Viewed(popularity, view), resident).state
-    neighbours = iterate(Viewed(ItemNeighbours(as_of=as_of), view), resident).state
-    return popular, neighbours
+    neighbors = iterate(Viewed(ItemNeighbors(as_of=as_of), view), resident).state
+    return popular, neighbors
 
 
 def _top(
     shard: _Shard,
-    models: tuple[Popular, Neighbours],
+    models: tuple[Popular, Neighbors],
     settings: tuple[datetime, int, bool],
     write: PartWriter,
     index: int,
 ) -> FileEntry:
-    popular, neighbours = models
+    popular, neighbors = models
     as_of, n_items, is_rebuy_allowed = settings
     histories = user_histories(shard.events, shard.user_ids, as_of)
-    top = top_items(histories, neighbours, popular, n_items, is_rebuy_allowed=is_rebuy_allowed)
+    top = top_items(histories, neighbors, popular, n_items, is_rebuy_allowed=is_rebuy_allowed)
     return write("top", index, top)
 
 
@@ -141,15 +141,15 @@ class _Hits(NamedTuple):
 
 def _hits(
     shard: _Shard,
-    models: tuple[Popular, Neighbours],
+    models: tuple[Popular, Neighbors],
     settings: tuple[datetime, int, bool],
 ) -> _Hits:
-    popular, neighbours = models
+    popular, neighbors = models
     as_of, n_items, is_rebuy_allowed = settings
     history, held_out = split_last_order(shard.events)
     ids = held_out["user_id"].to_pylist()
     histories = user_histories(history, ids, as_of)
-    top = top_items(histories, neighbours, popular, n_items, is_rebuy_allowed=is_rebuy_allowed)
+    top = top_items(histories, neighbors, popular, n_items, is_rebuy_allowed=is_rebuy_allowed)
     best = [popular.item_ids[:n_items].tolist()] * len(ids)
     same = pa.table({"user_id": pa.array(ids, pa.string()), "item_ids": best})
     mine = hit_rate(top, held_out)

@@ -1,4 +1,4 @@
-"""Top items of every user of a shard: neighbours of what the user bought, then what is popular."""
+"""Top items of every user of a shard: neighbors of what the user bought, then what is popular."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy import sparse
 
 from promo_ray.artifacts.recommender import TOP
 from promo_ray.errors import ConfigError, DataError
-from promo_ray.recommend.item_neighbours import Neighbours
+from promo_ray.recommend.item_neighbors import Neighbors
 from promo_ray.recommend.popularity import Popular
 from promo_ray.recommend.purchases import check_instant, purchases
 
@@ -72,7 +72,7 @@ def user_histories(
 
 def top_items(
     histories: UserHistories,
-    neighbours: Neighbours,
+    neighbors: Neighbors,
     popular: Popular,
     n: int,
     *,
@@ -84,11 +84,11 @@ def top_items(
     `is_rebuy_allowed` (consumables) an item also scores 1 for having been bought; without it
     (durables) items of the history are left out. Where fewer than `n` items score, the most
     popular others follow. Ties go to the lower item id. A user's row depends on the user's
-    history, `neighbours` and `popular` alone.
+    history, `neighbors` and `popular` alone.
 
     Args:
         histories: users of one shard.
-        neighbours: final state of `ItemNeighbours`.
+        neighbors: final state of `ItemNeighbors`.
         popular: final state of `Popularity`.
         n: items per user, >= 1; fewer where there are no more.
         is_rebuy_allowed: whether bought items may come again.
@@ -98,7 +98,7 @@ def top_items(
     """
     if n < 1:
         raise ConfigError(f"n must be >= 1; got {n!r}")
-    scores, bought = _scores(histories, neighbours, is_rebuy_allowed)
+    scores, bought = _scores(histories, neighbors, is_rebuy_allowed)
     fallback = popular.item_ids.tolist()
     rows = []
     for user in range(len(histories.user_ids)):
@@ -110,7 +110,7 @@ def top_items(
             kept = ~np.isin(items, own)
             items, points = items[kept], points[kept]
             passed = set(histories.items_of(user))
-        chosen = neighbours.item_ids[items[np.lexsort((items, -points))[:n]]].tolist()
+        chosen = neighbors.item_ids[items[np.lexsort((items, -points))[:n]]].tolist()
         rows.append(chosen + _first_others(fallback, passed | set(chosen), n - len(chosen)))
     return pa.table([pa.array(histories.user_ids, pa.string()), rows], schema=TOP)
 
@@ -126,23 +126,23 @@ def _first_others(item_ids: list[str], passed: set[str], n: int) -> list[str]:
 
 
 def _scores(
-    histories: UserHistories, neighbours: Neighbours, is_rebuy_allowed: bool
+    histories: UserHistories, neighbors: Neighbors, is_rebuy_allowed: bool
 ) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
     """Scores and bought items, `(n_users, n_items)` int64 in units of 2**-40."""
-    n_users, n_items = len(histories.user_ids), len(neighbours.item_ids)
+    n_users, n_items = len(histories.user_ids), len(neighbors.item_ids)
     if n_items == 0:
         empty = sparse.csr_matrix((n_users, 0), dtype=np.int64)
         return empty, empty
     if len(histories.offsets) != n_users + 1:
         raise DataError(f"offsets must have {n_users + 1} entries; got {len(histories.offsets)}")
     users = np.repeat(np.arange(n_users), np.diff(histories.offsets))
-    place = np.minimum(np.searchsorted(neighbours.item_ids, histories.item_ids), n_items - 1)
-    known = neighbours.item_ids[place] == histories.item_ids
+    place = np.minimum(np.searchsorted(neighbors.item_ids, histories.item_ids), n_items - 1)
+    known = neighbors.item_ids[place] == histories.item_ids
     ones = np.ones(int(known.sum()), dtype=np.int64)
     bought = sparse.csr_matrix((ones, (users[known], place[known])), shape=(n_users, n_items))
-    units = np.rint(neighbours.similarity / _SCORE_UNIT).astype(np.int64)
+    units = np.rint(neighbors.similarity / _SCORE_UNIT).astype(np.int64)
     similarity = sparse.csr_matrix(
-        (units, (neighbours.item, neighbours.neighbour)), shape=(n_items, n_items)
+        (units, (neighbors.item, neighbors.neighbor)), shape=(n_items, n_items)
     )
     if is_rebuy_allowed:
         unit = np.int64(round(1.0 / _SCORE_UNIT))

@@ -74,7 +74,7 @@ EXAMPLES = {
     ("profiles", "pca"): ({}, matrices),
     ("profiles", "price_sensitivity"): ({}, user_tables),
     ("profiles", "rfm"): ({}, user_tables),
-    ("recommend", "item_neighbours"): ({"as_of": AS_OF}, event_tables),
+    ("recommend", "item_neighbors"): ({"as_of": AS_OF}, event_tables),
     ("recommend", "popularity"): ({"as_of": AS_OF}, event_tables),
 }
 

@@ -115,7 +115,7 @@ def test_design_document_is_complete(dataset: Dataset) -> None:
     design = dataset.design
     assert design is not None
     assert set(design) == {
-        "is_randomised",
+        "is_randomized",
         "outcome",
         "unit",
         "currency",
@@ -124,7 +124,7 @@ def test_design_document_is_complete(dataset: Dataset) -> None:
     }
     assert dataset.campaign_log.column(design["outcome"]).null_count == 0
     has_propensity = dataset.campaign_log.column("propensity").null_count == 0
-    assert has_propensity == design["is_randomised"]
+    assert has_propensity == design["is_randomized"]
 
 
 @pytest.mark.parametrize("name", ["hillstrom", "charitable_match"])
@@ -345,7 +345,7 @@ def test_own_data_come_in_through_a_column_mapping(tmp_path: Path) -> None:
     assert _table(dataset.events).column("user_id").to_pylist() == ["u1"]
     assert dataset.catalog is None
     assert dataset.design == {
-        "is_randomised": True,
+        "is_randomized": True,
         "outcome": "revenue",
         "unit": "USD",
         "currency": "USD",
@@ -366,7 +366,7 @@ def test_own_log_of_a_control_group_alone_needs_no_offers(tmp_path: Path) -> Non
     dataset = find_adapter(str(tmp_path)).read(str(tmp_path))
     assert _table(dataset.offers).num_rows == 0
     assert dataset.design is not None
-    assert (dataset.design["is_randomised"], dataset.design["unit"]) == (False, "visits")
+    assert (dataset.design["is_randomized"], dataset.design["unit"]) == (False, "visits")
 
 
 def test_no_two_adapters_recognize_the_same_files() -> None:

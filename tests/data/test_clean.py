@@ -157,7 +157,7 @@ def test_extremes_are_pulled_to_the_bounds_of_all_events() -> None:
     assert pa.concat_tables(parts).equals(whole)
     assert whole.column("quantity").to_pylist()[:6] == [5, 5, 5, 5, 5, 6]
     assert whole.column("unit_price").to_pylist()[-6:] == [95.0] * 6
-    assert counts == {"winsorised_unit_price": 9, "winsorised_quantity": 9}
+    assert counts == {"winsorized_unit_price": 9, "winsorized_quantity": 9}
     assert clean(events, policy)[0].equals(whole)
 
 

@@ -373,7 +373,7 @@ def test_impossible_offers_are_refused_with_their_row(row: dict[str, object]) ->
         {"seed": -1},
         {"currency": "dollars"},
         {"promotion_share": 0.9},
-        {"colour": "red"},
+        {"color": "red"},
     ],
 )
 def test_bad_settings_give_one_clear_line(settings: dict[str, object]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from shop_bundle import OFFERS, Clock, make_content, open_bundle, user_ids
 
-from promo_ray.data.pseudonym import pseudonymise
+from promo_ray.data.pseudonym import pseudonymize
 from promo_ray.decisions import (
     Decider,
     Decision,
@@ -273,7 +273,7 @@ def test_pseudonymous_bundles_are_found_by_the_ids_of_applications(
 ) -> None:
     key = b"0123456789abcdef"
     content = make_content(4, is_pseudonymous=True)
-    content = replace(content, user_ids=pseudonymise(content.user_ids, key))
+    content = replace(content, user_ids=pseudonymize(content.user_ids, key))
     bundle = open_bundle(tmp_path, content)
     assert Decider(bundle, pseudonym_key=key).decide(ask(0)).offer
     monkeypatch.delenv("PROMO_RAY_PSEUDONYM_KEY", raising=False)

@@ -26,7 +26,7 @@ def _estimates() -> dict[str, Any]:
         "level": 0.95,
         "estimator": "cross-fitted AIPW with logged propensities",
         "interval": "95% t interval, clustered by user",
-        "design": {"is_randomised": True},
+        "design": {"is_randomized": True},
         "policies": {
             "policy": {
                 "offered_share": 0.41,
@@ -125,7 +125,7 @@ SOLUTION = {
     },
 }
 CHECKS = [
-    {"name": "randomised", "passed": True, "detail": "offers were assigned at random"},
+    {"name": "randomized", "passed": True, "detail": "offers were assigned at random"},
     {"name": "sample_ratio", "passed": True, "detail": "arms hold 3001, 2333 users; p = 0.71"},
     {"name": "overlap", "passed": True, "detail": "smallest propensity 0.078"},
     {"name": "effective_sample", "passed": True, "detail": "effective sample 2400 of 10000 rows"},
@@ -164,7 +164,7 @@ def full_content() -> ReportContent:
             "n_items": 200,
             "n_log_rows": 10_000,
             "design": {
-                "is_randomised": True,
+                "is_randomized": True,
                 "outcome": "margin",
                 "unit": "USD",
                 "control_propensity": 0.3,

@@ -1,4 +1,4 @@
-"""Writes one small artefact per kind, as the present version does; run it when a version is released.
+"""Writes one small artefact per kind; run it when a schema version is released.
 
 python tests/golden/make_golden.py tests/golden/v1
 """

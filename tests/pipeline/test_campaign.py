@@ -80,7 +80,7 @@ def test_no_feature_speaks_of_what_came_after_exposure(small_run: Path) -> None:
     names = profiles.json("features")["names"]
     assert not [n for n in names if "protected" in n]
     log = json.loads((small_run / "campaign_log" / "design.json").read_text())
-    assert log["is_randomised"]
+    assert log["is_randomized"]
     assert (profiles.table("user_profiles")["recency_days"].drop_null().to_numpy() > 0).all()
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from promo_ray.execution import iterate
 from promo_ray.recommend.hit_rate import HitRate, hit_rate, split_last_order
-from promo_ray.recommend.item_neighbours import ItemNeighbours
+from promo_ray.recommend.item_neighbors import ItemNeighbors
 from promo_ray.recommend.popularity import Popularity
 from promo_ray.recommend.top_items import UserHistories, top_items, user_histories
 
@@ -35,15 +35,15 @@ def test_hits_are_counted_over_users_with_a_held_out_order():
     assert HitRate(4, 1).rate == 0.25
 
 
-def test_neighbours_beat_popularity_on_a_gift_shop(online_retail):
+def test_neighbors_beat_popularity_on_a_gift_shop(online_retail):
     split = split_last_order(online_retail)
     end = max(online_retail["at"].to_pylist()) + timedelta(seconds=1)
-    neighbours = iterate(ItemNeighbours(as_of=end), [split.history]).state
+    neighbors = iterate(ItemNeighbors(as_of=end), [split.history]).state
     popular = iterate(Popularity(as_of=end), [split.history]).state
     users = split.held_out["user_id"].to_pylist()
     blank = UserHistories(tuple(users), np.zeros(len(users) + 1, np.int64), np.array([], np.str_))
-    base = hit_rate(top_items(blank, neighbours, popular, 10), split.held_out)
+    base = hit_rate(top_items(blank, neighbors, popular, 10), split.held_out)
     histories = user_histories(split.history, users, end)
-    got = hit_rate(top_items(histories, neighbours, popular, 10), split.held_out)
+    got = hit_rate(top_items(histories, neighbors, popular, 10), split.held_out)
     assert got.n_users == base.n_users > 1000
     assert got.rate > 1.3 * base.rate

@@ -6,7 +6,7 @@ import pytest
 from promo_ray.artifacts.recommender import RECOMMENDER
 from promo_ray.errors import ConfigError
 from promo_ray.execution import iterate
-from promo_ray.recommend.item_neighbours import ItemNeighbours, Neighbours
+from promo_ray.recommend.item_neighbors import ItemNeighbors, Neighbors
 from promo_ray.recommend.popularity import Popular, Popularity
 from promo_ray.recommend.top_items import top_items, user_histories
 
@@ -15,15 +15,15 @@ USERS = [f"u{i:03d}" for i in range(205)]  # the last five have no purchase
 
 @pytest.fixture(scope="module")
 def models(events, as_of):
-    neighbours = iterate(ItemNeighbours(as_of=as_of, top_k=6), [events]).state
-    return neighbours, iterate(Popularity(as_of=as_of), [events]).state
+    neighbors = iterate(ItemNeighbors(as_of=as_of, top_k=6), [events]).state
+    return neighbors, iterate(Popularity(as_of=as_of), [events]).state
 
 
-def brute_force(history, neighbours, popular, n, is_rebuy_allowed):
+def brute_force(history, neighbors, popular, n, is_rebuy_allowed):
     scores = dict.fromkeys(history, 1.0) if is_rebuy_allowed else {}
-    for row in neighbours.table().to_pylist():
+    for row in neighbors.table().to_pylist():
         if row["item_id"] in history:
-            other = row["neighbour_id"]
+            other = row["neighbor_id"]
             scores[other] = scores.get(other, 0.0) + row["similarity"]
     if not is_rebuy_allowed:
         scores = {i: s for i, s in scores.items() if i not in history}
@@ -78,7 +78,7 @@ def test_equal_scores_go_to_the_lower_id_whatever_the_order_of_adding():
     item, other = np.repeat([0, 1, 2], 2), np.tile([3, 4], 3)
     near = np.array([0.3, 0.1, 0.2, 0.2, 0.1, 0.3])
     counts = np.ones(6, dtype=np.int64)
-    neighbours = Neighbours(ids, np.ones(5, np.int64), item, other, near, counts)
+    neighbors = Neighbors(ids, np.ones(5, np.int64), item, other, near, counts)
     events = pa.table(
         {
             "user_id": ["u"] * 3,
@@ -91,7 +91,7 @@ def test_equal_scores_go_to_the_lower_id_whatever_the_order_of_adding():
     )
     popular = Popular(28, np.array([], dtype=np.str_), np.zeros(0, np.int64))
     histories = user_histories(events, ["u"], pd.Timestamp("2026-01-01", tz="UTC").to_pydatetime())
-    top = top_items(histories, neighbours, popular, 2, is_rebuy_allowed=False)
+    top = top_items(histories, neighbors, popular, 2, is_rebuy_allowed=False)
     assert top["item_ids"].to_pylist() == [["i1", "i2"]]
 
 
@@ -102,9 +102,9 @@ def test_table_is_of_the_kind(events, as_of, models):
 
 def test_nothing_bought_anywhere_gives_empty_rows(events, as_of):
     empty = events.slice(0, 0)
-    neighbours = iterate(ItemNeighbours(as_of=as_of), [empty]).state
+    neighbors = iterate(ItemNeighbors(as_of=as_of), [empty]).state
     popular = iterate(Popularity(as_of=as_of), [empty]).state
-    top = top_items(user_histories(events, USERS[:2], as_of), neighbours, popular, 3)
+    top = top_items(user_histories(events, USERS[:2], as_of), neighbors, popular, 3)
     assert top["item_ids"].to_pylist() == [[], []]
 
 

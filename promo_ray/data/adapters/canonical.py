@@ -46,7 +46,7 @@ class Canonical:
         currency: ISO 4217 code of all money.
         outcome: outcome of the campaign that counts: margin, revenue, is_conversion or is_visit;
             the first of these that has no null if None.
-        is_randomised: whether chance alone drew the arms; if None, whether every row has a
+        is_randomized: whether chance alone drew the arms; if None, whether every row has a
             propensity.
     """
 
@@ -54,7 +54,7 @@ class Canonical:
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     currency: str = "USD"
     outcome: str | None = None
-    is_randomised: bool | None = None
+    is_randomized: bool | None = None
 
     def __post_init__(self) -> None:
         for table in self.columns:
@@ -103,12 +103,12 @@ class Canonical:
             raise DataError(f"outcome {wanted} must be known in every row", where=where)
         outcome = self.outcome or full[0]
         propensity = log.column("propensity")
-        is_randomised = self.is_randomised
-        if is_randomised is None:
-            is_randomised = propensity.null_count == 0
+        is_randomized = self.is_randomized
+        if is_randomized is None:
+            is_randomized = propensity.null_count == 0
         control = pc.unique(propensity.filter(log.column("offer_id").is_null())).to_pylist()
         return {
-            "is_randomised": is_randomised,
+            "is_randomized": is_randomized,
             "outcome": outcome,
             "unit": _UNITS.get(outcome, self.currency),
             "currency": self.currency,

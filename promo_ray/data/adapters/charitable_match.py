@@ -103,15 +103,15 @@ class CharitableMatch:
             campaign_log=self._log(frame, user_id, uri),
             offers=self._offers(),
             design={
-                "is_randomised": True,
+                "is_randomized": True,
                 "outcome": "revenue",
                 "unit": "USD",
                 "currency": "USD",
                 "control_propensity": _CONTROL_PROPENSITY,
-                "note": "randomised trial: control 1/3, each match ratio 2/9",
+                "note": "randomized trial: control 1/3, each match ratio 2/9",
             },
             notes=(
-                f"{frame.height} former donors of a randomised mail trial of 2005.",
+                f"{frame.height} former donors of a randomized mail trial of 2005.",
                 "Match ceiling and suggested amount, drawn independently, are averaged over.",
                 f"Outcome window of {self.window_days:g} days is assumed; the source gives none.",
                 "Missing covariates stay null.",

@@ -1,7 +1,7 @@
 """The Complete Journey: grocery purchases, demographics and coupon campaigns of 2,469 households.
 
 Source: 84.51 / dunnhumby, "The Complete Journey 2.0", year 2017, a 5.1 % sample of its lines. The
-campaigns were targeted, not randomised: differences between arms are not effects.
+campaigns were targeted, not randomized: differences between arms are not effects.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _NO_GOODS = ("FUEL", "COUPON")  # departments; fuel is counted in thousandths of
 _OFFERS = {"Type A": "coupons_a", "Type B": "coupons_b", "Type C": "coupons_c"}
 
 _DESIGN = {
-    "is_randomised": False,
+    "is_randomized": False,
     "outcome": "revenue",
     "unit": "USD",
     "currency": "USD",
     "control_propensity": None,
-    "note": "targeted mailings, not randomised: the mailed households bought more before; without "
+    "note": "targeted mailings, not randomized: the mailed households bought more before; without "
     "adjustment a difference between arms is not an effect",
 }
 
@@ -153,7 +153,7 @@ class CompleteJourney:
             f"it; {n_treated} mailed and {campaigns.rows.height - n_treated} control rows.",
             f"{campaigns.n_busy_controls} control rows under another campaign are left out; "
             f"{campaigns.n_busy_treated} mailed rows are under another campaign too and stay.",
-            "Mailings were targeted, not randomised: propensities are unknown.",
+            "Mailings were targeted, not randomized: propensities are unknown.",
             f"A mailing is assumed to cost {self.contact_cost:g} USD at the scale of the sample.",
         )
 

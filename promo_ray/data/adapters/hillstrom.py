@@ -78,15 +78,15 @@ class Hillstrom:
             campaign_log=self._log(frame, user_id, uri),
             offers=self._offers(),
             design={
-                "is_randomised": True,
+                "is_randomized": True,
                 "outcome": "is_visit",
                 "unit": "visits",
                 "currency": "USD",
                 "control_propensity": _PROPENSITY,
-                "note": "randomised trial, one third of the customers per arm",
+                "note": "randomized trial, one third of the customers per arm",
             },
             notes=(
-                f"{frame.height} customers of a randomised e-mail trial of 2008.",
+                f"{frame.height} customers of a randomized e-mail trial of 2008.",
                 "The date of exposure is not in the source; March 2008 stands in for it.",
                 f"Cost of an e-mail is assumed to be {self.contact_cost:g} USD.",
                 "history_segment is left out: it is the band of history.",

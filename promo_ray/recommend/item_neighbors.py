@@ -18,14 +18,14 @@ from promo_ray.recommend.purchases import check_instant, purchases
 from promo_ray.registry import register
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """Nearest items of every item, by falling similarity, ties by id.
 
     Attributes:
         item_ids: `(n_items,)` str, ascending.
         n_buyers: `(n_items,)` int64.
         item: `(n,)` int64 index of the item, ascending.
-        neighbour: `(n,)` int64 index of its neighbour.
+        neighbor: `(n,)` int64 index of its neighbor.
         similarity: `(n,)` float64 in (0, 1].
         n_joint: `(n,)` int64 users who bought both.
     """
@@ -33,14 +33,14 @@ class Neighbours(NamedTuple):
     item_ids: NDArray[np.str_]
     n_buyers: NDArray[np.int64]
     item: NDArray[np.int64]
-    neighbour: NDArray[np.int64]
+    neighbor: NDArray[np.int64]
     similarity: NDArray[np.float64]
     n_joint: NDArray[np.int64]
 
     def table(self) -> pa.Table:
-        """Table `neighbours` of kind `recommender`."""
+        """Table `neighbors` of kind `recommender`."""
         ids = pa.array(self.item_ids.tolist(), pa.string())
-        columns = [ids.take(self.item), ids.take(self.neighbour), self.similarity, self.n_joint]
+        columns = [ids.take(self.item), ids.take(self.neighbor), self.similarity, self.n_joint]
         return pa.table(columns, schema=NEIGHBOURS)
 
 
@@ -62,9 +62,9 @@ class JointCounts(NamedTuple):
     n_joint: NDArray[np.int64]
 
 
-@register("item_neighbours")
+@register("item_neighbors")
 @dataclass(frozen=True, kw_only=True)
-class ItemNeighbours:
+class ItemNeighbors:
     """Item-item similarity from co-purchases, counted over shards of events.
 
     With n_i buyers of item i and n_ij users who bought both,
@@ -78,7 +78,7 @@ class ItemNeighbours:
     """
 
     as_of: datetime  # end of the history, exclusive, with a time zone
-    top_k: int = 50  # neighbours per item
+    top_k: int = 50  # neighbors per item
     min_joint: int = 2  # joint buyers below which a pair is noise
     shrinkage: float = 5.0  # joint buyers at which the cosine counts half
     max_items_per_user: int = 200
@@ -93,11 +93,11 @@ class ItemNeighbours:
         if not self.shrinkage >= 0:
             raise ConfigError(f"shrinkage must be >= 0; got {self.shrinkage!r}")
 
-    def init(self, seed: int) -> Neighbours | None:
+    def init(self, seed: int) -> Neighbors | None:
         """Nothing before the pass; the seed is not used."""
         return None
 
-    def partial(self, shard: pa.Table, state: Neighbours | None) -> JointCounts:
+    def partial(self, shard: pa.Table, state: Neighbors | None) -> JointCounts:
         """Counts of one shard."""
         pairs = (
             purchases(shard, self.as_of)
@@ -131,29 +131,29 @@ class ItemNeighbours:
             total = total + sparse.csr_matrix((part.n_joint, place), shape=total.shape)
         return JointCounts(item_ids, n_buyers, *_cells(total))
 
-    def update(self, state: Neighbours | None, stats: JointCounts) -> Neighbours:
+    def update(self, state: Neighbors | None, stats: JointCounts) -> Neighbors:
         """The nearest items of every item."""
         kept = stats.n_joint >= self.min_joint
         row, col, joint = stats.row[kept], stats.col[kept], stats.n_joint[kept]
         size = np.sqrt(stats.n_buyers[row].astype(np.float64) * stats.n_buyers[col])
         similarity = joint / size * (joint / (joint + self.shrinkage))
-        item, neighbour = np.concatenate([row, col]), np.concatenate([col, row])
+        item, neighbor = np.concatenate([row, col]), np.concatenate([col, row])
         similarity, joint = np.tile(similarity, 2), np.tile(joint, 2)
-        order = np.lexsort((neighbour, -similarity, item))
+        order = np.lexsort((neighbor, -similarity, item))
         item = item[order]
         start = np.searchsorted(item, item, side="left")
         first = np.arange(len(item)) - start < self.top_k
         chosen = order[first]
-        return Neighbours(
+        return Neighbors(
             stats.item_ids,
             stats.n_buyers,
             item[first],
-            neighbour[chosen],
+            neighbor[chosen],
             similarity[chosen],
             joint[chosen],
         )
 
-    def done(self, state: Neighbours | None) -> bool:
+    def done(self, state: Neighbors | None) -> bool:
         """Whether the pass is over."""
         return state is not None
 

@@ -176,6 +176,7 @@ def _summary(job: str, out: str, results: Sequence[StageResult], seconds: float)
             "digest": digest,
             "seconds": round(seconds, 3),
             "stages": {r.stage: r.status for r in results},
+            "stage_seconds": {r.stage: round(r.seconds, 3) for r in results},
             "skipped": {r.stage: r.note for r in results if r.status == "skipped"},
             "metrics": {r.stage: r.metrics for r in results if r.metrics},
         }

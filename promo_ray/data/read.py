@@ -23,7 +23,7 @@ from promo_ray.artifacts.files import open_filesystem
 from promo_ray.artifacts.kind import TableSpec
 from promo_ray.artifacts.users import USERS
 from promo_ray.data.cast import cast_attribute, cast_column, parse_text
-from promo_ray.errors import DataError
+from promo_ray.errors import ConfigError, DataError
 
 EXTENSIONS = (".parquet", ".csv")
 MECHANICS = ("percent_off", "amount_off", "spend_threshold", "product_bundle", "message")
@@ -200,9 +200,8 @@ def _check_mapping(sources: Mapping[str, str], spec: TableSpec, where: str) -> N
 def _open(uri: str) -> tuple[pafs.FileSystem, str]:
     try:
         return open_filesystem(uri)
-    except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise DataError(f"must be a local path or a known URI; {reason}", where=uri) from error
+    except ConfigError as error:
+        raise DataError("must be a local path or a known URI", where=uri) from error
 
 
 def _load(uri: str, sources: list[str]) -> pa.Table:

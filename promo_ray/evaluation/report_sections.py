@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import orjson
 
 from promo_ray.errors import DataError
@@ -148,7 +149,7 @@ def segments(document: Row, money: Unit, k: int) -> Section:
         words = ", ".join(f"{_name(s['segment'])} {count(s['n_users'])}" for s in shown)
         names, sizes = [_name(s["segment"]) for s in shown], [float(s["n_users"]) for s in shown]
         blocks.insert(0, charts.bars(names, sizes, x="users", alt=f"Users by segment: {words}."))
-    if document.get("rfm"):
+    if np.sum(document.get("rfm") or 0):
         blocks.append(charts.rfm_heat_map(document["rfm"], k))
     text = [f"Where users stand. Figures about fewer than {k} users are not shown."]
     return Section("segments", "Your customers", text, blocks)

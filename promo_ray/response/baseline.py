@@ -72,7 +72,8 @@ class ResponseBaseline:
         if len(y) < 2:
             raise DataError(f"must have at least 2 rows; got {len(y)}", where="x")
         folds = folds_of(groups, len(y), n_folds, seed)
-        mean = cross_fitted_mean(features, y, np.ones(len(y)), folds)
+        no_arm = np.zeros(len(y), dtype=np.int64)
+        mean = cross_fitted_mean(features, no_arm, y, np.ones(len(y)), folds, 1)
         return cls(
             model=mean.model, out_of_fold=mean.out_of_fold, quality=_quality(y, mean.out_of_fold)
         )

@@ -15,7 +15,6 @@ from promo_ray.response.boosting import Boosting
 from promo_ray.response.nuisance import (
     OUTCOME_BOOSTING,
     Mean,
-    arm_shifts,
     balancing_weights,
     cross_fitted_mean,
 )
@@ -139,11 +138,13 @@ class DrLearner:
         """
         balance, _ = balancing_weights(trial)
         if mean is None:
-            mean = cross_fitted_mean(trial.x, trial.outcome, balance, trial.folds, self.outcome)
+            mean = cross_fitted_mean(
+                trial.x, trial.arm, trial.outcome, balance, trial.folds, trial.n_arms, self.outcome
+            )
         scale = Scale.fit(trial.x, mean.model, mean.out_of_fold)
         baseline = scale.of_mean(mean.out_of_fold)
         z = scale.standardize(trial.x, baseline)
-        scores = pseudo_scores(trial, mean.out_of_fold, balance)
+        scores = pseudo_scores(trial, mean)
         counts = np.bincount(trial.arm, minlength=trial.n_arms)
         found = [
             self._arm(trial, scores[:, a] - scores[:, 0], baseline, z, int(counts[a]))
@@ -197,16 +198,6 @@ class DrLearner:
         )
 
 
-def pseudo_scores(trial: Trial, mean: Floats, balance: Floats) -> Floats:
-    """Doubly robust scores of the arms from a cross-fitted mean outcome.
-
-    Args:
-        trial: rows.
-        mean: `(n,)` float64 out-of-fold mean outcome over all arms.
-        balance: `(n,)` float64 weights that make arms and features independent.
-
-    Returns:
-        `(n, n_arms)` float64.
-    """
-    shifts = arm_shifts(trial.arm, trial.outcome - mean, trial.folds, trial.n_arms, balance)
-    return aipw_scores(trial.arm, trial.outcome, trial.propensity, mean[:, None] + shifts)
+def pseudo_scores(trial: Trial, mean: Mean) -> Floats:
+    """`(n, n_arms)` float64 doubly robust scores of the arms from a cross-fitted mean outcome."""
+    return aipw_scores(trial.arm, trial.outcome, trial.propensity, mean.of_arms)

@@ -133,10 +133,12 @@ class ResponseModel:
         """
         trial = _trial(log, offers.num_rows + 1, seed, is_net)
         balance, shares = balancing_weights(trial)
-        mean = cross_fitted_mean(trial.x, trial.outcome, balance, trial.folds)
+        mean = cross_fitted_mean(
+            trial.x, trial.arm, trial.outcome, balance, trial.folds, trial.n_arms
+        )
         own = DrLearner().fit(trial, mean)
         surface = fit_surface(trial, log.basket, offers, mean)
-        scores = pseudo_scores(trial, mean.out_of_fold, balance)
+        scores = pseudo_scores(trial, mean)
         baseline = own.effects.scale.of_mean(mean.out_of_fold)
         losses = _losses(
             scores[:, 1:] - scores[:, :1], own.out_of_fold, surface.out_of_fold, 1.0 / baseline

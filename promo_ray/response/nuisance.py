@@ -39,39 +39,56 @@ def winsorize(y: Floats) -> Floats:
 
 
 class Mean(NamedTuple):
-    """Mean outcome over all arms in their overall shares.
+    """Mean outcome over all arms in their shares of the log, cross-fitted.
 
     Attributes:
         model: boosted regression on all rows.
         out_of_fold: `(n,)` float64 prediction of each row without its fold.
+        shifts: `(n, n_arms)` float64 mean residual of each arm under the row's fold model on the
+            rows that it was fitted on; 0 for an arm without rows there.
     """
 
     model: TreeEnsemble
     out_of_fold: Floats
+    shifts: Floats
+
+    @property
+    def of_arms(self) -> Floats:
+        """`(n, n_arms)` float64 out-of-fold outcome under each arm."""
+        return self.out_of_fold[:, None] + self.shifts
 
 
 def cross_fitted_mean(
     x: Floats,
+    arm: NDArray[np.int64],
     y: Floats,
     weight: Floats,
     folds: NDArray[np.int64],
+    n_arms: int,
     boosting: Boosting = OUTCOME_BOOSTING,
 ) -> Mean:
-    """Boosted mean of the winsorized outcome, cross-fitted.
+    """Boosted mean of the winsorized outcome plus one shift per arm; rows see no own fold.
 
     Args:
         x: `(n, d)` float64 features.
+        arm: `(n,)` int64, 0 = control.
         y: `(n,)` float64 outcome.
         weight: `(n,)` float64 row weights, see `balancing_weights`.
         folds: `(n,)` int64 folds.
+        n_arms: arms, control included.
         boosting: size of the regression.
     """
-    cut = winsorize(y)
-    mean = np.empty(len(y))
+    mean, shifts = np.empty(len(y)), np.zeros((len(y), n_arms))
     for fold in np.unique(folds):
         own = folds == fold
-        mean[own] = boosting.fit(x[~own], cut[~own], weight[~own]).predict(x[own])
-    return Mean(boosting.fit(x, cut, weight), mean)
+        rest = ~own
+        model = boosting.fit(x[rest], winsorize(y[rest]), weight[rest])
+        mean[own] = model.predict(x[own])
+        residual = y[rest] - model.predict(x[rest])
+        count = np.bincount(arm[rest], weights=weight[rest], minlength=n_arms)
+        total = np.bincount(arm[rest], weights=weight[rest] * residual, minlength=n_arms)
+        shifts[own] = np.where(count > 0, total / np.where(count > 0, count, 1.0), 0.0)
+    return Mean(boosting.fit(x, winsorize(y), weight), mean, shifts)
 
 
 def balancing_weights(trial: Trial) -> tuple[Floats, Floats]:
@@ -112,30 +129,7 @@ def arm_outcomes(
         `(n, n_arms)` float64 in outcome units: one boosted mean plus a shift per arm.
     """
     folds = folds_of(groups, len(outcome), n_folds, seed)
-    mean = cross_fitted_mean(x, outcome, np.ones(len(outcome)), folds).out_of_fold
-    return mean[:, None] + arm_shifts(arm, outcome - mean, folds, n_arms)
-
-
-def arm_shifts(
-    arm: NDArray[np.int64],
-    residual: Floats,
-    folds: NDArray[np.int64],
-    n_arms: int,
-    weight: Floats | None = None,
-) -> Floats:
-    """Mean residual of each arm outside the row's fold; 0 for an arm without rows there.
-
-    Returns:
-        `(n, n_arms)` float64.
-    """
-    heads = np.ones(len(arm)) if weight is None else weight
-    shifts = np.empty((len(arm), n_arms))
-    for fold in np.unique(folds):
-        rest = folds != fold
-        count = np.bincount(arm[rest], weights=heads[rest], minlength=n_arms)
-        total = np.bincount(arm[rest], weights=(heads * residual)[rest], minlength=n_arms)
-        shifts[~rest] = np.where(count > 0, total / np.where(count > 0, count, 1.0), 0.0)
-    return shifts
+    return cross_fitted_mean(x, arm, outcome, np.ones(len(outcome)), folds, n_arms).of_arms
 
 
 def estimate_propensity(

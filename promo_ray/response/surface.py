@@ -233,7 +233,7 @@ def _tree_effects(trees: TreeEnsemble, x: Floats, baseline: Floats, pairs: PairF
     """`(n, m)` prediction with each offer less that with none, outcome units."""
     user = np.column_stack([x, baseline])
     none = trees.predict(np.column_stack([user, np.zeros((len(x), N_FEATURES))]))
-    effects = np.empty(pairs.saving.shape)
+    effects = np.empty((len(x), len(pairs.depth)))
     for j in range(effects.shape[1]):
         effects[:, j] = trees.predict(np.column_stack([user, pairs.of_offer(j)])) - none
     return effects

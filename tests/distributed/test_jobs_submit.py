@@ -52,3 +52,28 @@ def test_a_submitted_job_runs_on_the_cluster_and_its_failure_is_seen(tmp_path: P
     assert failed.returncode == 1
     assert "promo_ray.errors.DataError: shard 4: must be small" in failed.stdout + failed.stderr
     assert refused.returncode != 0
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_the_whole_campaign_runs_as_a_submitted_job_and_a_stage_alone_goes_on(
+    tmp_path: Path,
+) -> None:
+    root = Path(__file__).parents[2]
+    ray = str(Path(sys.executable).parent / "ray")
+    options = ["--config", "jobs/configs/small_shop.yaml", "--address", "auto"]
+    options += ["--out", str(tmp_path / "out")]
+    with local_head(num_cpus=2) as head:
+        submit = [ray, "job", "submit", "--address", head.dashboard, "--working-dir", str(root)]
+        for script in ("run_campaign", "evaluate_effect"):
+            done = subprocess.run(
+                [*submit, "--", sys.executable, f"jobs/{script}.py", *options],
+                env={**os.environ, **head.env},
+                capture_output=True,
+                text=True,
+                timeout=400,
+            )
+            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"job"')]
+    assert json.loads(lines[-1])["stages"] == {"evaluate": "current"}
+    assert (tmp_path / "out" / "evaluation" / "report.html").exists()

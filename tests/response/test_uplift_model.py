@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from planted_trials import trial
+
+from promo_ray.errors import ConfigError, DataError
+from promo_ray.evaluation.curves import qini
+from promo_ray.registry import methods
+from promo_ray.response.dr_learner import ArmEffects, DrLearner
+from promo_ray.response.trial import check_trial, folds_of
+from promo_ray.response.uplift_model import UpliftModel
+
+DATA = Path(os.environ.get("PROMO_RAY_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+def test_dr_is_a_registered_learner() -> None:
+    assert methods("response")["dr"] is DrLearner
+
+
+def test_planted_effects_are_found() -> None:
+    data, fresh = trial(12_000, 0), trial(4000, 1)
+    found = UpliftModel().fit(data.x, data.arm, data.outcome, data.propensity).predict(fresh.x)
+    assert found.shape == (4000, 3)
+    assert (found[:, 0] == 0).all()
+    error = np.sqrt(((found[:, 1] - fresh.effect[:, 0]) ** 2).mean())
+    assert error < 0.35  # the effect has a standard deviation of 1
+    assert np.abs(found[:, 2] - 0.5).mean() < 0.15
+
+
+def test_without_heterogeneity_the_effect_is_nearly_constant() -> None:
+    data = trial(8000, 3, slope=0.0)
+    model = UpliftModel().fit(data.x, data.arm, data.outcome, data.propensity)
+    found = model.predict(data.x)[:, 1:]
+    assert found.std(axis=0).max() < 0.12
+    np.testing.assert_allclose(found.mean(axis=0), [1.0, 0.5], atol=0.12)
+
+
+def test_confounded_log_is_corrected_by_known_and_by_estimated_propensity() -> None:
+    data = trial(8000, 4, confounding=0.8)
+    naive = data.outcome[data.arm == 1].mean() - data.outcome[data.arm == 0].mean()
+    assert abs(naive - 1.0) > 0.5
+    for propensity in (data.propensity, None):
+        model = UpliftModel().fit(data.x, data.arm, data.outcome, propensity)
+        assert model.predict(data.x)[:, 1].mean() == pytest.approx(1.0, abs=0.15)
+
+
+def test_cost_is_taken_off_the_gross_effect() -> None:
+    data = trial(12_000, 6)
+    cost = np.where(data.arm == 2, 0.4, 0.0)
+    model = UpliftModel().fit(data.x, data.arm, data.outcome - cost, data.propensity, cost=cost)
+    assert model.predict_cost(data.x)[:, 2].mean() == pytest.approx(0.4, abs=0.02)
+    assert model.predict(data.x)[:, 2].mean() == pytest.approx(0.1, abs=0.12)
+
+
+def test_same_seed_same_bits_and_order_of_rows_does_not_matter_for_folds() -> None:
+    data = trial(2000, 7)
+    args = (data.x, data.arm, data.outcome, data.propensity)
+    first = UpliftModel(random_state=3).fit(*args).predict(data.x)
+    assert UpliftModel(random_state=3).fit(*args).predict(data.x).tobytes() == first.tobytes()
+    assert not np.array_equal(UpliftModel(random_state=4).fit(*args).predict(data.x), first)
+
+
+def test_boosted_candidate_takes_over_where_the_effect_is_no_line() -> None:
+    rng = np.random.default_rng(8)
+    x, arm = rng.normal(size=(12_000, 3)), rng.integers(0, 2, 12_000)
+    effect = 3.0 * (np.abs(x[:, 0]) < 0.7)
+    outcome = 10.0 + arm * effect + rng.normal(size=12_000)
+    model = UpliftModel().fit(x, arm, outcome, np.full(12_000, 0.5))
+    assert model.stack[0]["boosted"] > 0.7
+    assert np.corrcoef(model.predict(x)[:, 1], effect)[0, 1] > 0.9
+
+
+def test_arms_survive_a_round_trip_bit_by_bit() -> None:
+    data = trial(4000, 9)
+    rows = check_trial(data.x, data.arm, data.outcome, data.propensity)
+    effects = DrLearner(min_boosted_rows=100).fit(rows).effects
+    again = ArmEffects.from_arrays(effects.to_arrays("a."), "a.")
+    assert again.predict(data.x).tobytes() == effects.predict(data.x).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"x": np.full((300, 4), np.nan)}, "x"),
+        ({"treatment": np.full(300, 0)}, "treatment"),
+        ({"treatment": np.arange(300)[:299] % 2}, "treatment"),
+        ({"treatment": np.arange(300) % 2 * 2}, "treatment"),
+        ({"outcome": np.full(300, np.inf)}, "outcome"),
+        ({"propensity": np.zeros(300)}, "propensity"),
+        ({"propensity": np.full(300, 1.5)}, "propensity"),
+        ({"cost": np.full(300, np.nan)}, "cost"),
+        ({"groups": ["a", "b"]}, "groups"),
+    ],
+)
+def test_bad_input_names_its_argument(change: dict[str, Any], where: str) -> None:
+    data = trial(300, 0)
+    good = {
+        "x": data.x,
+        "treatment": data.arm,
+        "outcome": data.outcome,
+        "propensity": data.propensity,
+    }
+    with pytest.raises(DataError) as caught:
+        UpliftModel().fit(**(good | change))
+    assert caught.value.where == where
+
+
+def test_unknown_learner_is_refused_and_fit_comes_first() -> None:
+    data = trial(300, 0)
+    with pytest.raises(ConfigError, match="dr"):
+        UpliftModel(learner="magic").fit(data.x, data.arm, data.outcome)
+    with pytest.raises(DataError, match="fit must be called"):
+        UpliftModel().predict(data.x)
+
+
+def _hillstrom() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    file = DATA / "hillstrom" / "hillstrom.parquet"
+    if not file.exists():
+        pytest.skip(f"real trial is not at {file}")
+    data = pq.read_table(file).to_pydict()
+    levels = {"No E-Mail": 0, "Mens E-Mail": 1, "Womens E-Mail": 2}
+    arm = np.array([levels[s] for s in data["segment"]])
+    numbers = [np.array(data[c], float) for c in ("recency", "history", "mens", "womens", "newbie")]
+    flags = [
+        np.array([v == level for v in data[c]], float)
+        for c in ("zip_code", "channel")
+        for level in sorted(set(data[c]))
+    ]
+    x = np.column_stack([*numbers, *flags])
+    return x, arm, np.array(data["visit"], float), np.array(data["row_id"])
+
+
+@pytest.mark.slow
+def test_real_trial_is_ranked_better_than_by_chance() -> None:
+    x, arm, visit, rows = _hillstrom()
+    shares = np.bincount(arm) / len(arm)
+    folds = folds_of(rows, len(arm), 3, 0)
+    score = np.empty((len(arm), 3))
+    for fold in range(3):
+        own = folds == fold
+        model = UpliftModel().fit(
+            x[~own], arm[~own], visit[~own], shares[arm[~own]], groups=rows[~own]
+        )
+        score[own] = model.predict(x[own])
+        score[own] -= score[own].mean(axis=0)  # folds differ in level
+    for offer, least in ((1, 1e-3), (2, 5e-3)):
+        inside = (arm == 0) | (arm == offer)
+        found = qini(score[inside, offer], arm[inside] == offer, visit[inside], n_boot=100)
+        assert found.value > least
+        assert offer == 1 or found.low > 0

@@ -25,7 +25,7 @@ class UpliftModel:
     >>> x = np.linspace(-1, 1, 2000)[:, None]
     >>> arm = np.arange(2000) % 2
     >>> model = UpliftModel(n_folds=2).fit(x, arm, 1.0 + 2.0 * arm, np.full(2000, 0.5))
-    >>> model.predict(x[:1]).round(2).tolist()
+    >>> model.predict(x[:1]).round(1).tolist()
     [[0.0, 2.0]]
 
     Attributes:

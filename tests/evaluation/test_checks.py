@@ -40,7 +40,7 @@ def test_false_alarms_are_as_rare_as_promised() -> None:
     ("counts", "expected"), [([1, 2], [1.0]), ([0, 0], [1, 1]), ([-1, 2], [1, 1]), ([], [])]
 )
 def test_counts_that_make_no_sense_are_refused(counts: list[int], expected: list[float]) -> None:
-    with pytest.raises(DataError, match="expected|counts"):
+    with pytest.raises(DataError, match=r"expected|counts"):
         sample_ratio(counts, expected)
 
 

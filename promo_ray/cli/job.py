@@ -112,11 +112,12 @@ def _open_executor(
     from promo_ray.distributed.tuning import tune_pricing
 
     is_private = options.address == "local"
-    n_workers = config.compute.workers or (len(os.sched_getaffinity(0)) if is_private else None)
-    with session(options.address, n_workers=n_workers if is_private else None):
-        # half of the CPUs stay free for the trials of the pricing search
+    own = config.compute.workers or len(os.sched_getaffinity(0))
+    with session(options.address, n_workers=own if is_private else None) as opened:
+        # one worker per CPU, each asking for half of it: the trials of the pricing search need
+        # the rest, and would wait for ever without it
         executor = RayExecutor(
-            n_workers=n_workers,
+            n_workers=own if is_private else config.compute.workers or max(1, opened.n_cpus),
             num_cpus_per_worker=0.5,
             num_gpus_per_worker=config.compute.gpus_per_worker,
         )

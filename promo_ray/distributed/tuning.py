@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -32,8 +33,13 @@ from promo_ray.pricing.tuning import (
     TuningResult,
     search,
     successive_halving,
+    tune_serial,
 )
 from promo_ray.telemetry import SILENT, Progress
+
+logger = logging.getLogger(__name__)
+
+_CPUS_PER_TRIAL = 0.5  # workers ask for as much: one of each fits on a single CPU
 
 
 def _trial(
@@ -126,6 +132,9 @@ def tune_pricing(
         StopRequestedError: the progress sink asked to stop; what is in `storage` can go on.
     """
     data: WeeklyPanel = ray.get(panel) if isinstance(panel, ray.ObjectRef) else panel
+    if ray.available_resources().get("CPU", 0.0) < _CPUS_PER_TRIAL:
+        logger.warning("no CPU is free for trials of the price search; it runs in the driver")
+        return tune_serial(data, space, n_trials, seed, progress=progress)
     with contextlib.ExitStack() as stack:
         place = storage or stack.enter_context(tempfile.TemporaryDirectory(prefix="tune-"))
         place = place if "://" in place else os.path.abspath(place)
@@ -153,7 +162,7 @@ def _run_tune(
     name = f"pricing-{_fingerprint(panel, params, space)}"
     trainable = tune.with_resources(
         tune.with_parameters(_trial, panel=panel, params=params, weeks=space.holdout_weeks),
-        {"cpu": 0.5},  # workers ask for as much: one of each fits on a single CPU
+        {"cpu": _CPUS_PER_TRIAL},
     )
     param_space = {"trial": tune.grid_search(list(range(len(params))))}
     path = f"{place}/{name}"

@@ -58,8 +58,8 @@ class ComputeConfig:
     """How much of a machine a run takes; changes speed, never answers.
 
     Attributes:
-        workers: worker processes; 0 = one per CPU of this machine, or as many as the CPUs of the
-            cluster allow where `--address` names one.
+        workers: worker processes; 0 = one per CPU of this machine, or of the cluster where
+            `--address` names one (a cluster that scales from zero needs a number).
         gpus_per_worker: GPUs that each worker asks for, >= 0; fractions allowed.
         device: where menus are evaluated: `cpu`, `cuda`, or `auto`.
     """

@@ -125,6 +125,7 @@ def test_allocation_reaches_most_of_what_an_oracle_would_earn(seed: int) -> None
 def test_interval_of_the_policy_value_covers_the_truth() -> None:
     proofs = [_prove(seed, 4000, in_sample=False) for seed in range(20)]
     covered = [p.estimate.low <= p.truth <= p.estimate.high for p in proofs]
-    assert sum(covered) >= 18
-    bias = np.mean([p.estimate.value - p.truth for p in proofs])
-    assert abs(bias) < 3 * np.mean([p.estimate.se for p in proofs]) / 20**0.5
+    assert sum(covered) >= 16  # exact 95 % intervals give fewer once in 400 times
+    z = np.array([(p.estimate.value - p.truth) / p.estimate.se for p in proofs])
+    assert abs(z.mean()) < 3 / 20**0.5
+    assert 0.6 < z.std() < 1.4

@@ -23,9 +23,9 @@ from promo_ray.evaluation.report_words import (
     Unit,
     count,
     gains_of,
-    interval_of,
     number,
     percent,
+    rival_of,
     unit_of,
     verdict,
 )
@@ -184,11 +184,10 @@ def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
         if n is not None:
             ends = f"{unit.total(main.low * n)} to {unit.total(main.high * n)}"
             tiles.append((f"Gain over {count(n)} users", unit.total(main.value * n), ends))
-        own = estimates["policies"]["policy"]
-        other = interval_of(own.get("against_best_single_to_all"))
+        other, _ = rival_of(estimates)
         if other is not None:
             ends = f"{unit.one_user(other.low)} to {unit.one_user(other.high)}"
-            tiles.append(("Against one offer for all", unit.one_user(other.value), ends))
+            tiles.append(("Against the best single offer", unit.one_user(other.value), ends))
     solution = content.solution or {}
     limits, used = solution.get("budgets") or (), solution.get("used") or ()
     if limits and used and limits[0]:

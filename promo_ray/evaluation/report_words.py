@@ -220,18 +220,34 @@ def verdict(
     if reasons:
         text = f"Not proven: the estimate is that this plan {gain}."
         return Verdict("unproven", "Not proven", text, reasons)
-    against = estimates["policies"]["policy"].get("against_best_single_to_all")
-    other = interval_of(against)
+    other, rival = rival_of(estimates)
     if other is None:
         note = "A comparison with one offer for everyone was not run."
         return Verdict("partly", "Proven against no offers", f"This plan {gain}.", (note,))
     ends = f"{unit.one_user(other.low)} to {unit.one_user(other.high)}"
-    versus = f"{_more(other.value, unit)} than the best single offer sent to everyone ({ends})"
+    versus = f"{_more(other.value, unit)} than {rival} ({ends})"
     text = f"This plan {gain}; and {versus}."
     if other.low > 0:
         return Verdict("proven", "Proven", text)
-    note = "Against the best single offer the difference is not proven."
+    note = f"Against {rival} the difference is not proven."
+    if other.high < 0:
+        note = f"A simpler plan is better: {rival}."
     return Verdict("partly", "Proven against no offers", text, (note,))
+
+
+def rival_of(estimates: Mapping[str, Any]) -> tuple[Interval | None, str]:
+    """Gain over the best single offer and its name: within the same budget if that was judged.
+
+    To everyone the single offer may cost several times the budget, so it is no like for like.
+    """
+    own = estimates["policies"]["policy"]
+    within = interval_of(own.get("against_best_single_in_budget"))
+    if within is not None:
+        return within, "the best single offer within the same budget"
+    return (
+        interval_of(own.get("against_best_single_to_all")),
+        "the best single offer sent to everyone",
+    )
 
 
 def _more(value: float, unit: Unit) -> str:

@@ -375,8 +375,21 @@ def test_groups_of_few_users_are_not_shown() -> None:
         ({}, "proven", "This plan earns $1.24 more per user"),
         ({"against_none": _gain(0.2, 0.5)}, "unproven", "Not proven: the estimate is that"),
         ({"against_none": _gain(-2.0, 0.5)}, "loss", "This plan earns $2.00 less per user"),
-        ({"against_best_single_to_all": _gain(0.1, 0.4)}, "partly", "$0.10 more per user than the"),
-        ({"against_best_single_to_all": None}, "partly", "This plan earns $1.24 more"),
+        (
+            {"against_best_single_in_budget": _gain(0.1, 0.4)},
+            "partly",
+            "$0.10 more per user than the",
+        ),
+        (
+            {"against_best_single_in_budget": _gain(-2.0, 0.4)},
+            "partly",
+            "$2.00 less per user than the",
+        ),
+        (
+            {"against_best_single_to_all": None, "against_best_single_in_budget": None},
+            "partly",
+            "This plan earns $1.24 more",
+        ),
         ({"against_none": {"value": math.nan}}, "unknown", "Nobody knows yet"),
     ],
 )

@@ -255,8 +255,8 @@ def test_the_page_opens_with_the_verdict_and_holds_every_section(full: str) -> N
     page, text = _read(full)
     expected = (
         "This plan earns $1.24 more per user than no offers (95 % interval $0.93 to $1.55), "
-        "$12,400 in all over 10,000 users; and $0.78 more per user than the best single offer "
-        "sent to everyone ($0.45 to $1.11)."
+        "$12,400 in all over 10,000 users; and $0.61 more per user than the best single offer "
+        "within the same budget ($0.36 to $0.86)."
     )
     assert expected in text
     assert text.index("Proven") < text.index(expected) < text.index("What it earns")

@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
 )
 
 # document `features`: {"names": [...], "as_of": ISO time or null, ...}; `segments`: report data;
-# tensors `clusters`: k-means centres and PCA axes
+# tensors `models`: RFM edges, k-means centers and PCA axes, to describe further users alike
 USER_PROFILES = Kind(
     name="user_profiles",
     tables={"user_profiles": TableSpec(schema=SCHEMA, prefixes=("x_", "pc_"), is_sharded=True)},

@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -184,9 +184,8 @@ def _summary(job: str, out: str, results: Sequence[StageResult], seconds: float)
     )
 
 
-def job_command(job: str, stages: Sequence[str]) -> typer.Typer:
-    """Typer application of one job script."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+def stage_command(job: str, stages: Sequence[str]) -> Callable[..., None]:
+    """Function with every job's options that runs `stages` and exits."""
 
     def command(
         config: ConfigOption = None,
@@ -212,6 +211,11 @@ def job_command(job: str, stages: Sequence[str]) -> typer.Typer:
         )
         raise typer.Exit(run_job(job, stages, options))
 
-    command.__doc__ = f"Run {job}: {', '.join(stages)}."
-    app.command()(command)
+    return command
+
+
+def job_command(job: str, stages: Sequence[str]) -> typer.Typer:
+    """Typer application of one job script."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(help=f"Run {job}: {', '.join(stages)}.")(stage_command(job, stages))
     return app

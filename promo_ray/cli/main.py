@@ -16,19 +16,7 @@ import pyarrow.parquet as pq
 import typer
 
 from promo_ray import __version__
-from promo_ray.cli.job import (
-    AdapterOption,
-    AddressOption,
-    ConfigOption,
-    DataOption,
-    ForceOption,
-    JobOptions,
-    LocalOption,
-    OutOption,
-    SetOption,
-    WorkersOption,
-    run_job,
-)
+from promo_ray.cli.job import ConfigOption, SetOption, stage_command
 from promo_ray.cli.serve import serve_command
 from promo_ray.config import parse, read_settings
 from promo_ray.errors import PromoRayError
@@ -57,36 +45,8 @@ _HELP = {
 _STAGES_OF = {"run": list(STAGE_NAMES), "fit": ["response"]}
 
 
-def _add_stage_command(name: str) -> None:
-    def command(
-        config: ConfigOption = None,
-        overrides: SetOption = None,
-        address: AddressOption = "local",
-        out: OutOption = None,
-        local: LocalOption = False,
-        workers: WorkersOption = None,
-        data: DataOption = None,
-        adapter: AdapterOption = None,
-        force: ForceOption = False,
-    ) -> None:
-        options = JobOptions(
-            config=config,
-            overrides=overrides or (),
-            address=address,
-            out=out,
-            is_local=local,
-            workers=workers,
-            data=data,
-            adapter=adapter,
-            is_forced=force,
-        )
-        raise typer.Exit(run_job(name, _STAGES_OF.get(name, [name]), options))
-
-    app.command(name, help=_HELP[name])(command)
-
-
-for _name in _HELP:
-    _add_stage_command(_name)
+for _name, _help in _HELP.items():
+    app.command(_name, help=_help)(stage_command(_name, _STAGES_OF.get(_name, [_name])))
 
 app.command("serve", help="Answer decisions over HTTP from a bundle.")(serve_command)
 

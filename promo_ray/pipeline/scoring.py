@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from promo_ray.artifacts import PartRef
@@ -73,8 +74,8 @@ def score(scorer: Scorer, profiles: pa.Table, users: pa.Table) -> Scored:
     found = scorer.model.effects(x, basket, scorer.offers)
     contact = scorer.offers["contact_cost"].to_numpy()
     value = found.effect - contact if scorer.is_money else found.effect.copy()
-    is_refusing = users["is_consenting"].to_numpy(zero_copy_only=False) == False  # noqa: E712
-    value[is_refusing.astype(bool)] = -np.inf
+    is_refusing = pc.invert(users["is_consenting"].fill_null(True))
+    value[is_refusing.to_numpy(zero_copy_only=False)] = -np.inf
     ids = profiles["user_id"].to_pylist()
     place = {name: i for i, name in enumerate(SEGMENTS)}
     segment = [place[name] for name in profiles["segment"].to_pylist()]

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from promo_ray.allocation.online import choose
-    from promo_ray.allocation.problem import Allocation, AllocationProblem, Block
-    from promo_ray.allocation.solver import (
+    from promo_ray.allocation.problem import AllocationProblem, Block
+    from promo_ray.allocation.result import (
+        Allocation,
         BlockDecision,
         ResidentAllocation,
         choose_block,
-        solve,
-        solve_resident,
     )
+    from promo_ray.allocation.solver import solve, solve_resident
 
 __all__ = [
     "Allocation",
@@ -28,12 +28,12 @@ __all__ = [
     "solve_resident",
 ]
 
-_HOME = {"choose": "online", "Allocation": "problem", "AllocationProblem": "problem"}
-_HOME["Block"] = "problem"
+_HOME = {"choose": "online", "AllocationProblem": "problem", "Block": "problem"}
+_HOME |= {"solve": "solver", "solve_resident": "solver"}
 
 
 def __getattr__(name: str) -> Any:
     """Load a name on first use: `choose` serves without the solver and SciPy."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME.get(name, 'solver')}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOME.get(name, 'result')}"), name)

@@ -11,136 +11,138 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.linalg import LinAlgError
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
-from scipy.optimize import nnls
+from scipy.linalg import cho_factor, cho_solve
 
 from promo_ray.allocation.kernel import Floats, Pass
-from promo_ray.allocation.reach import Reach
+from promo_ray.allocation.problem import Rows
+from promo_ray.allocation.survey import Survey
 
 _FALL = 0.2  # of tau per level; a Newton step then starts within its basin (x 0.05 does not)
 _MARGIN = 1.0 + 2.0**-18  # above the highest useful price, by more than ties are told apart
-_MAX_PASSES = 80
 _ACCEPT = 1e-4  # share of the predicted fall that a step must reach (Armijo)
+_MOST_BOX_ROUNDS, _MOST_RIDGES = 60, 8
+
+Evaluate = Callable[[Floats, float], Pass]
 
 
 class Limits(NamedTuple):
     """Rows as the search of prices sees them.
 
     Attributes:
-        rhs: `(R,)` right-hand sides.
-        is_free: `(R,)` whether the row's price is searched; else it stays at its start.
-        highest: `(R,)` price without any taker.
+        rhs: `(R,)` right-hand sides; minus the floor for floors.
+        is_free: `(R,)` whether the row's price is searched; else it is 0.
+        highest: `(R,)` price without any taker, infinite where a floor may pay more.
         scale: `(R,)` typical price: value per use when everyone takes the best.
-        value_scale: mean best value of a user, currency.
+        money: mean best value of a user, currency.
     """
 
     rhs: Floats
     is_free: NDArray[np.bool_]
     highest: Floats
     scale: Floats
-    value_scale: float
-
-    def start(self) -> Floats:
-        """Prices before the search: a row with nothing to give is closed by its price."""
-        return np.where(self.rhs == 0, self.highest, 0.0)
+    money: float
 
     def cost(self, lam: Floats) -> float:
         """Sum of lam . b; rows without a price do not count, infinite ones have none."""
         priced = lam > 0
         return float(lam[priced] @ self.rhs[priced])
 
-
-def limits_of(rhs: Floats, facts: Reach) -> Limits:
-    """Limits from right-hand sides and facts about all users."""
-    highest = facts.highest_price * _MARGIN
-    is_free = (rhs > 0) & np.isfinite(rhs) & (highest > 0)
-    per_use = np.divide(facts.best, facts.use, out=highest.copy(), where=facts.use > 0)
-    return Limits(
-        rhs, is_free, highest, np.minimum(per_use, highest), facts.best / max(1, facts.n_users)
-    )
+    def within(self, lam: Floats) -> Floats:
+        """Prices brought into their range."""
+        clipped: Floats = np.where(self.is_free, np.clip(lam, 0.0, self.highest), 0.0)
+        return clipped
 
 
-class Search(NamedTuple):
-    """Outcome of `descend`.
+def limits_of(rhs: Floats, rows: Rows, facts: Survey) -> Limits:
+    """Limits from right-hand sides `(R,)` (floors as minus the floor) and facts about all users."""
+    n_users, best, use = max(1, facts.n_users), facts.best, facts.use
+    is_floor = np.arange(rows.n) >= rows.n_packing
+    money = best / n_users if best > 0 else (facts.largest_value or 1.0)
+    has_floors = bool((rhs[is_floor] < 0).any())
+    highest = np.where(is_floor | has_floors, np.inf, facts.highest * _MARGIN)
+    can_bind = (rhs > 0) & np.isfinite(rhs) & (facts.largest > 0)
+    is_free = np.where(is_floor, rhs < 0, can_bind & (highest > 0))
+    worth = max(best, money)
+    scale = np.divide(worth, use, out=np.full(rows.n, money), where=use > 0)
+    fallback = np.divide(money, facts.largest, out=np.ones(rows.n), where=facts.largest > 0)
+    scale = np.where(is_floor, money, np.where(use > 0, np.minimum(scale, highest), fallback))
+    return Limits(rhs, is_free, highest, scale, money)
+
+
+class Found(NamedTuple):
+    """Where a search of prices stands.
 
     Attributes:
-        lam: `(R,)` last prices; the near-tied users there carry the last of the budgets.
-        best: `(R,)` prices of the least bound.
-        bound: least exact dual value seen.
-        lower: largest value of a fractional allocation seen.
-        tau: last temperature.
-        n_passes: evaluations.
+        lam: `(R,)` prices.
+        tau: temperature, currency.
+        seen: the pass at these prices.
+        radius: size of the trust region, in typical prices.
     """
 
     lam: Floats
-    best: Floats
-    bound: float
-    lower: float
     tau: float
-    n_passes: int
+    seen: Pass
+    radius: float
 
 
 def descend(
-    evaluate: Callable[[Floats, float], Pass],
+    evaluate: Evaluate,
     limits: Limits,
     lam: Floats,
     tau: float,
-    n_undecided: int,
+    n_near: int,
     least_tau: float,
-) -> Search:
-    """Minimize the dual until at most `n_undecided` users are near a tie or tau is `least_tau`.
+    most_passes: int,
+) -> Found:
+    """Minimize the dual until at most `n_near` users are near a tie or tau is `least_tau`.
 
     Args:
         evaluate: smoothed pass over the users at prices and temperature.
         limits: rows.
         lam: `(R,)` start.
         tau: first temperature, currency.
-        n_undecided: users that a linear program can take over.
+        n_near: users that a linear program can take over.
         least_tau: last temperature, currency.
+        most_passes: evaluations at most.
     """
-    radius = 1.0
-    found = evaluate(lam, tau)
-    best, bound, lower, n_passes = lam, np.inf, 0.0, 1
-    while True:
-        exact = limits.cost(lam) + found.exact
-        if exact < bound:
-            best, bound = lam, exact
-        lower = max(lower, _scaled_value(found, limits))
-        step, fall = _newton_step(found, limits, lam, radius)
-        is_level = fall <= max(0.01 * tau * found.n_undecided, 1e-14 * abs(bound))
-        is_last = found.n_undecided <= n_undecided or tau <= least_tau
-        if (is_level and is_last) or n_passes >= _MAX_PASSES:
-            return Search(lam, best, bound, lower, tau, n_passes)
+    at = Found(lam, tau, evaluate(lam, tau), 1.0)
+    for _ in range(most_passes):
+        step, fall = newton_step(at.seen, limits, at.lam, at.radius)
+        is_level = fall <= max(0.01 * at.tau * at.seen.n_near, 1e-14 * abs(at.seen.smooth))
+        is_last = at.seen.n_near <= n_near or at.tau <= least_tau
+        if is_level and is_last:
+            break
         if is_level:
-            lam, tau = lam + step, max(_FALL * tau, least_tau)
-            found = evaluate(lam, tau)
-        else:
-            trial = evaluate(lam + step, tau)
-            before = limits.cost(lam) + found.smooth
-            if limits.cost(lam + step) + trial.smooth <= before - _ACCEPT * fall:
-                lam, found = lam + step, trial
-                radius = min(4.0 * radius, 1e6)
-            else:
-                radius /= 8.0
-                if radius < 1e-12:
-                    tau = max(_FALL * tau, least_tau)
-                    found, radius = evaluate(lam, tau), 1.0
-                    n_passes += 1
-        n_passes += 1
+            lam, tau = at.lam + step, max(_FALL * at.tau, least_tau)
+            at = Found(lam, tau, evaluate(lam, tau), at.radius)
+            continue
+        moved = stepped(evaluate, limits, at, step, fall)
+        if moved.radius < 1e-3 * at.tau / limits.money:  # rounding hides what is left to gain
+            if is_last:
+                break
+            tau = max(_FALL * at.tau, least_tau)
+            moved = Found(at.lam, tau, evaluate(at.lam, tau), 10.0 * tau / limits.money)
+        at = moved
+    return at
 
 
-def _scaled_value(found: Pass, limits: Limits) -> float:
-    """Value of the fractional choice scaled down until every row holds."""
-    over = np.divide(found.use, limits.rhs, out=np.zeros_like(found.use), where=limits.is_free)
-    return found.value / max(1.0, float(over.max(initial=0.0)))
+def stepped(evaluate: Evaluate, limits: Limits, at: Found, step: Floats, fall: float) -> Found:
+    """One step if it lowers the smoothed dual as predicted, else a smaller trust region."""
+    trial = evaluate(at.lam + step, at.tau)
+    gain = limits.cost(at.lam) + at.seen.smooth - limits.cost(at.lam + step) - trial.smooth
+    if gain < _ACCEPT * fall:
+        return at._replace(radius=at.radius / 8.0)
+    grown = 4.0 if gain > 0.75 * fall else 1.0 if gain > 0.25 * fall else 0.25
+    return Found(at.lam + step, at.tau, trial, min(grown * at.radius, 1e6))
 
 
-def _newton_step(found: Pass, limits: Limits, lam: Floats, radius: float) -> tuple[Floats, float]:
-    """Step to the least of the quadratic model over prices >= 0, and the fall it predicts.
+def newton_step(found: Pass, limits: Limits, lam: Floats, radius: float) -> tuple[Floats, float]:
+    """Step to the least of the quadratic model over the range of prices, and the fall it predicts.
 
     The model has the Hessian plus a diagonal that holds each price within about radius * scale
-    (Levenberg); its least point is a non-negative least-squares problem (Lawson and Hanson 1974).
+    (Levenberg 1944).
     """
     free = np.flatnonzero(limits.is_free)
     step = np.zeros_like(lam)
@@ -150,12 +152,48 @@ def _newton_step(found: Pass, limits: Limits, lam: Floats, radius: float) -> tup
     slope = (limits.rhs[free] - found.use[free]) * scale
     model = found.curvature[np.ix_(free, free)] * np.outer(scale, scale)
     size = np.maximum(np.abs(slope), 1e-9 * np.abs(limits.rhs[free] * scale))
-    damping = size / radius + 1e-12 * np.diag(model).max()
-    factor = cholesky(model + np.diag(damping), lower=True)
     at = lam[free] / scale
-    target = solve_triangular(factor, (model + np.diag(damping)) @ at - slope, lower=True)
-    reached, _ = nnls(factor.T, target, maxiter=30 * len(free) + 100)
-    move = np.minimum(reached, limits.highest[free] / scale) - at
-    fall = -(slope @ move + 0.5 * move @ model @ move)
+    ridge = 1e-12 * max(float(np.diag(model).max()), 1e-300)
+    low, high = -at, limits.highest[free] / scale - at
+    for _ in range(_MOST_RIDGES):  # rounding can leave a flat model indefinite
+        try:
+            move = box_minimum(model + np.diag(size / radius + ridge), slope, low, high)
+            break
+        except LinAlgError:
+            ridge *= 100.0
+    else:
+        steep = np.abs(model).sum(axis=1) + size / radius
+        move = np.clip(-slope / np.maximum(steep, 1e-300), low, high)
     step[free] = move * scale
-    return step, float(fall)
+    return step, float(-(slope @ move + 0.5 * move @ model @ move))
+
+
+def box_minimum(matrix: Floats, slope: Floats, low: Floats, high: Floats) -> Floats:
+    """Least of 1/2 x' A x + slope . x over low <= x <= high, A positive definite.
+
+    Primal-dual active set method (Hintermueller, Ito and Kunisch 2003): bounds that the free
+    minimum breaks are fixed together, fixed ones that pull inwards are let go together. Where it
+    cycles, which a positive definite A allows, single exchanges follow (Murty 1974).
+    """
+    x = np.clip(np.zeros(len(slope)), low, high)
+    side = np.zeros(len(slope), dtype=np.int8)  # -1 at low, 1 at high, 0 free
+    for turn in range(_MOST_BOX_ROUNDS + 3 * len(slope)):
+        free = side == 0
+        x = np.where(side < 0, low, np.where(side > 0, high, 0.0))
+        if free.any():
+            pull = slope[free] + matrix[np.ix_(free, ~free)] @ x[~free]
+            x[free] = cho_solve(cho_factor(matrix[np.ix_(free, free)]), -pull)
+        gradient = matrix @ x + slope
+        tiny = 1e-12 * (np.abs(slope) + np.abs(matrix).max() * np.abs(x))
+        wanted = np.where(free & (x < low), -1, np.where(free & (x > high), 1, side))
+        wanted = np.where((side < 0) & (gradient < -tiny), 0, wanted)
+        wanted = np.where((side > 0) & (gradient > tiny), 0, wanted)
+        change = np.flatnonzero(wanted != side)
+        if not len(change):
+            break
+        if turn < _MOST_BOX_ROUNDS:
+            side = wanted.astype(np.int8)
+        else:
+            side[change[-1]] = wanted[change[-1]]
+    clipped: Floats = np.clip(x, low, high)
+    return clipped

@@ -1,220 +1,272 @@
 """One pass over a block of users at given prices: bound, use, curvature, near-tied users.
 
-Letters: n users, m slots, K budgets, O offer rows, R = K + O rows, lam `(R,)` prices, s `(n, m)`
-scores = value - lam . use. All sums are float64, block by block in a fixed order.
+Letters: n users, m slots, q most offers of a user, K budgets, R rows, lam `(R,)` prices, s scores =
+value - lam . use, plus the price of the floor of the user's segment, once. A floor row has use -1
+per served user and right-hand side -floor, so that every row reads use <= right-hand side.
+
+Sums are integers in units that the caller fixes (`Units`): they are the same for every order of
+users and every split into blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import ctypes
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from promo_ray.allocation.native import CSums, CUsers, address, library
 from promo_ray.allocation.problem import Block, Rows
-from promo_ray.seeding import uniforms
+from promo_ray.errors import PromoRayError
+from promo_ray.seeding import derive
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_CHUNK_PAIRS = 1 << 15  # pairs at once: 256 KiB of float64 stays in the cache
-_WINDOW = 40.0  # exp(-40) = 4e-18: slots further below the best than this have no weight
-_GOLDEN = 0.6180339887498949
-
-# Slots of exactly equal score are told apart by up to this share of their value, drawn by user
-# key and slot: a tie is split evenly instead of flipping as one. Costs at most this share.
-TIE_RATE = 2.0**-20
+_BITS = 50
 
 
-class Chunk(NamedTuple):
-    """Scores of some users of a block.
+class Where(NamedTuple):
+    """What a pass needs besides the block: rows, seed, and the size of ties in currency."""
+
+    rows: Rows
+    seed: int
+    tie: float
+
+
+class Users:
+    """A block as the compiled kernel sees it; keeps the arrays alive."""
+
+    def __init__(self, block: Block, where: Where, weight: Floats | None = None) -> None:
+        rows, limits = where.rows, where.rows.limits
+        n, m = block.value.shape
+        costs = block.costs
+        if rows.n_budgets and n and (costs.strides[1:] != (4 * m, 4) or costs.strides[0] % 4):
+            costs = np.ascontiguousarray(costs)
+        tree = None
+        if not limits.is_single:
+            n_ids = m if block.offer_idx is None else int(block.offer_idx.max(initial=-1)) + 1
+            tree = [np.array(x, dtype=np.int32) for x in (limits.limit, limits.parent)]
+            tree.append(limits.nodes(max(rows.n_offers, n_ids)))
+        most = None if rows.most is None else np.array(rows.most, dtype=np.float64)
+        value = np.ascontiguousarray(block.value, dtype=np.float32)
+        self._kept = [value, costs, block, tree, most, weight]
+        self.n, self.m, self.rows = n, m, rows
+        self.struct = CUsers(
+            n=n,
+            cost_stride=costs.strides[0] // 4 if len(costs) else 0,
+            m=m,
+            k=rows.n_budgets,
+            n_offers=rows.n_offers,
+            n_segments=rows.n_segments,
+            q=limits.max_offers,
+            n_groups=0 if tree is None else len(limits.limit),
+            value=address(value),
+            costs=address(costs),
+            amount=self._array(block.capacity_use, np.float32),
+            offer=self._array(block.offer_idx, np.int32),
+            segment=self._array(block.segment_idx, np.int32),
+            keys=self._array(block.keys, np.uint64),
+            first=block.first,
+            seed=derive(where.seed, "allocation"),
+            weight=address(weight),
+            most=address(most),
+            group_limit=None if tree is None else address(tree[0]),
+            group_parent=None if tree is None else address(tree[1]),
+            group_of_offer=None if tree is None else address(tree[2]),
+            tie=where.tie,
+            value_factor=rows.value_factor,
+        )
+
+    def _array(self, array: NDArray[Any] | None, dtype: Any) -> int | None:
+        if array is None:
+            return None
+        whole = np.ascontiguousarray(array, dtype=dtype)
+        self._kept.append(whole)
+        return address(whole)
+
+
+class Units(NamedTuple):
+    """Units of the integer sums: powers of two above every contribution of one user.
 
     Attributes:
-        own: which users.
-        true: `(c, m)` float64 scores.
-        told: `(c, m)` float64 scores with ties told apart.
+        value: for values and scores, currency.
+        use: `(R,)` for the use of each row.
+        typical: `(R,)` for curvature: a power of two well above the use of most users; the few
+            whose curvature is larger than fits are cut off.
+        curvature_bits: binary digits of curvature per user, even: the more users, the fewer.
     """
 
-    own: slice
-    true: Floats
-    told: Floats
+    value: float
+    use: Floats
+    typical: Floats
+    curvature_bits: int = 30
 
 
-def oversize(block: Block, rows: Rows, own: slice) -> NDArray[np.bool_]:
-    """`(c, m)` whether a pair alone uses more of a row than `rows.most` allows."""
-    is_over = np.zeros(block.value[own].shape, dtype=bool)
-    if rows.most is None:
-        return is_over
-    most = np.array(rows.most)
-    for k in range(rows.n_budgets):
-        is_over |= block.costs[k, own] > most[k]
-    if rows.n_offers:
-        offers = most[rows.n_budgets :]
-        limit = offers if block.offer_idx is None else offers[block.offer_idx[own]]
-        is_over |= (1.0 if block.capacity_use is None else block.capacity_use[own]) > limit
-    return is_over
+class Totals(NamedTuple):
+    """Integer sums of a smoothed pass; `read` turns them into numbers.
+
+    Attributes:
+        n_near: users whose choice the temperature leaves open.
+        wide: `(3 + R, 2)` int64 exact dual, smoothed dual, value and use.
+        curvature: `(R (R + 1) / 2,)` int64 upper triangle, or `(0,)`.
+    """
+
+    n_near: int
+    wide: Ints
+    curvature: Ints
+
+    def plus(self, other: Totals) -> Totals:
+        """Sums of both."""
+        return Totals(
+            self.n_near + other.n_near,
+            settle(self.wide + other.wide),
+            self.curvature + other.curvature,
+        )
 
 
-def _scores(block: Block, rows: Rows, lam: Floats, own: slice) -> Floats:
-    s = block.value[own].astype(np.float64)
-    if rows.most is not None:
-        s[oversize(block, rows, own)] = -np.inf
-    for k in range(rows.n_budgets):
-        if lam[k] > 0:
-            s -= np.multiply(block.costs[k, own], lam[k], dtype=np.float64)
-    mu = lam[rows.n_budgets :]
-    if mu.any():
-        price = mu if block.offer_idx is None else mu[block.offer_idx[own]]
-        s -= price if block.capacity_use is None else price * block.capacity_use[own]
-    return s
+def settle(wide: Ints) -> Ints:
+    """The same numbers with the low part in [0, 2**32)."""
+    carry = wide[..., 1] >> 32
+    return np.stack([wide[..., 0] + carry, wide[..., 1] - (carry << 32)], axis=-1)
 
 
-def chunks(block: Block, rows: Rows, lam: Floats, seed: int) -> Iterator[Chunk]:
-    """Scores of all users of a block, some at a time."""
-    n, m = block.value.shape
-    step = max(1, _CHUNK_PAIRS // m)
-    turn = np.arange(m) * _GOLDEN
-    for a in range(0, n, step):
-        own = slice(a, min(n, a + step))
-        true = _scores(block, rows, lam, own)
-        told = true
-        if lam.any():
-            draw = uniforms(seed, "allocation.tie", block.keys[own])
-            share = TIE_RATE * (1.0 - (draw + turn) % 1.0)
-            told = true + share * block.value[own]
-        yield Chunk(own, true, told)
+def merge_totals(a: Totals, b: Totals) -> Totals:
+    """Sums over two sets of users."""
+    return a.plus(b)
+
+
+def wide_value(wide: Ints, unit: float | Floats) -> Any:
+    """Number that a wide sum stands for."""
+    return (wide[..., 0] * 2.0**32 + wide[..., 1]) * (np.asarray(unit) * 2.0**-_BITS)
 
 
 class Pass(NamedTuple):
-    """Sums of a smoothed pass; entropy smoothing of temperature tau.
+    """Numbers of a smoothed pass.
 
     Attributes:
-        n_undecided: users with more than one slot (or none) within reach of tau.
-        exact: sum of max(0, max_j s), without smoothing.
-        smooth: sum of tau * log(1 + sum_j exp(s / tau)).
+        n_near: users whose choice the temperature leaves open.
+        exact: sum of the best scores, without smoothing.
+        smooth: the same with entropy smoothing of temperature tau.
         value: value of the smoothed (fractional) choice.
-        use: `(R,)` use of each row by the smoothed choice = -gradient of `smooth`.
-        curvature: `(R, R)` Hessian of `smooth`.
+        use: `(R,)` use by the smoothed choice = -gradient of `smooth`.
+        curvature: `(R, R)` Hessian of `smooth`; its diagonal alone is 0 if it was not asked for.
     """
 
-    n_undecided: int
+    n_near: int
     exact: float
     smooth: float
     value: float
     use: Floats
     curvature: Floats
 
-    def plus(self, other: Pass) -> Pass:
-        """Sums of both."""
-        return Pass(
-            self.n_undecided + other.n_undecided,
-            self.exact + other.exact,
-            self.smooth + other.smooth,
-            self.value + other.value,
-            self.use + other.use,
-            self.curvature + other.curvature,
-        )
+
+def read(totals: Totals, units: Units, tau: float) -> Pass:
+    """Numbers of integer sums."""
+    n = len(units.use)
+    values = wide_value(totals.wide[:3], units.value)
+    upper = np.zeros((n, n))
+    if len(totals.curvature):
+        upper[np.triu_indices(n)] = totals.curvature * 2.0**-units.curvature_bits
+        upper *= np.outer(units.typical, units.typical) / tau
+    return Pass(
+        totals.n_near,
+        float(values[0]),
+        float(values[1]),
+        float(values[2]),
+        wide_value(totals.wide[3:], units.use),
+        upper + np.triu(upper, 1).T,
+    )
 
 
-def merge_passes(a: Pass, b: Pass) -> Pass:
-    """Sums of two sets of blocks."""
-    return a.plus(b)
-
-
-def smooth_pass(
-    block: Block, rows: Rows, lam: Floats, tau: float, seed: int, weight: Floats | None = None
-) -> Pass:
+def evaluate(
+    block: Block,
+    where: Where,
+    lam: Floats,
+    tau: float,
+    units: Units,
+    has_curvature: bool = True,
+    weight: Floats | None = None,
+) -> Totals:
     """Value, use and curvature of the entropy-smoothed dual at prices lam.
 
-    The Hessian is (1 / tau) sum_i [sum_j x_ij a_ij a_ij' - u_i u_i'] with u_i = sum_j x_ij a_ij,
-    the covariance of use under the softmax x of s / tau (Nesterov 2005, smoothing of max).
+    With one offer per user x is the softmax of s / tau over slots and none, and the Hessian is
+    (1 / tau) sum_i [sum_j x_ij a_ij a_ij' - u_i u_i'], u_i = sum_j x_ij a_ij (Nesterov 2005,
+    smoothing of max). With several, each slot has its own binary entropy under the user's limits.
 
     Args:
         block: users.
-        rows: shape of the rows.
+        where: rows, seed and size of ties.
         lam: `(R,)` prices >= 0.
         tau: temperature > 0, currency.
-        seed: seed of the ties.
+        units: units of the sums.
+        has_curvature: whether to sum the Hessian.
         weight: `(n,)` weight of each user in all sums; None: 1.
     """
-    found = Pass(0, 0.0, 0.0, 0.0, np.zeros(rows.n), np.zeros((rows.n, rows.n)))
-    for chunk in chunks(block, rows, lam, seed):
-        w = None if weight is None else weight[chunk.own]
-        part = _smooth_chunk(block, rows, chunk, tau, w)
-        found = found.plus(part)
-    return found
+    users, n = Users(block, where, weight), where.rows.n
+    lam = np.ascontiguousarray(lam, dtype=np.float64)
+    wide, near = np.zeros((3 + n, 2), dtype=np.int64), np.zeros(1, dtype=np.int64)
+    curvature = np.zeros((n, n) if has_curvature else (0, 0), dtype=np.int64)
+    unit, scale = 2.0**_BITS / units.use, 2.0 ** (units.curvature_bits // 2) / units.typical
+    sums = CSums(
+        tau=tau,
+        value_unit=2.0**_BITS / units.value,
+        curvature_most=2.0**units.curvature_bits,
+        price=address(lam),
+        unit=address(unit),
+        curvature_scale=address(scale),
+        wide=address(wide),
+        curvature=address(curvature) if has_curvature else None,
+        n_near=address(near),
+    )
+    _done(library().promo_evaluate(ctypes.byref(users.struct), ctypes.byref(sums)))
+    return Totals(int(near[0]), settle(wide), curvature[np.triu_indices(len(curvature))])
 
 
-def _smooth_chunk(
-    block: Block, rows: Rows, chunk: Chunk, tau: float, weight: Floats | None
-) -> Pass:
-    told = chunk.told
-    top = np.maximum(told.max(axis=1), 0.0)
-    n_near = (told > (top - _WINDOW * tau)[:, None]).sum(axis=1) + (top < _WINDOW * tau)
-    is_open = n_near > 1
-    true_top = np.maximum(chunk.true.max(axis=1), 0.0)
-    decided = np.flatnonzero(~is_open & (top > 0))
-    slot = told[decided].argmax(axis=1)
-    w = np.ones(len(told)) if weight is None else weight
-    exact = float(w @ true_top)
-    smooth = float(w[decided] @ top[decided])
-    at = decided + chunk.own.start
-    value = float(w[decided] @ block.value[at, slot].astype(np.float64))
-    use = use_of(block, rows, at, slot, w[decided])
-    users = np.flatnonzero(is_open)
-    if not len(users):
-        return Pass(0, exact, smooth, value, use, np.zeros((rows.n, rows.n)))
-    x = np.exp((told[users] - top[users, None]) / tau)
-    rest = np.exp(-top[users] / tau)
-    z = rest + x.sum(axis=1)
-    x /= z[:, None]
-    smooth += float(w[users] @ (top[users] + tau * np.log(z)))
-    at = users + chunk.own.start
-    eligible_value = np.where(x > 0, block.value[at], 0.0)
-    value += float(w[users] @ (x * eligible_value).sum(axis=1))
-    open_use, curvature = _open_use(block, rows, at, x, w[users])
-    return Pass(len(users), exact, smooth, value, use + open_use, curvature / tau)
+class Decided(NamedTuple):
+    """Slots of users at prices, and exact sums.
+
+    Attributes:
+        slots: `(n, q)` int32 in falling order of score, then -1.
+        margin: `(n,)` float64 loss by the nearest other choice, currency.
+        parts: `(1 + R, 256)` int64 exact value and use (`allocation.exact`); served users >= 0.
+        wide: `(2,)` int64 sum of the best scores.
+    """
+
+    slots: NDArray[np.int32]
+    margin: Floats
+    parts: Ints
+    wide: Ints
 
 
-def use_of(block: Block, rows: Rows, at: Ints, slot: Ints, weight: Floats) -> Floats:
-    """Use `(R,)` of one slot of each of some users."""
-    use = np.zeros(rows.n)
-    for k in range(rows.n_budgets):
-        use[k] = weight @ block.costs[k, at, slot].astype(np.float64)
-    if rows.n_offers:
-        amount = weight if block.capacity_use is None else weight * block.capacity_use[at, slot]
-        offer = slot if block.offer_idx is None else block.offer_idx[at, slot]
-        use[rows.n_budgets :] = np.bincount(offer, weights=amount, minlength=rows.n_offers)
-    return use
+def decide(block: Block, where: Where, lam: Floats, unit: float) -> Decided:
+    """Best slots at prices, with what they use exactly; see `Decided`."""
+    users, n = Users(block, where), where.rows.n
+    lam = np.ascontiguousarray(lam, dtype=np.float64)
+    slots = np.empty((users.n, where.rows.limits.max_offers), dtype=np.int32)
+    margin, wide = np.empty(users.n), np.zeros(2, dtype=np.int64)
+    parts = np.zeros((1 + n, 256), dtype=np.int64)
+    arrays = [address(x) for x in (slots, margin, parts, wide)]
+    code = library().promo_decide(
+        ctypes.byref(users.struct), address(lam), 2.0**_BITS / unit, *arrays
+    )
+    _done(code)
+    return Decided(slots, margin, parts, settle(wide))
 
 
-def _open_use(
-    block: Block, rows: Rows, at: Ints, x: Floats, weight: Floats
-) -> tuple[Floats, Floats]:
-    """Use `(R,)` and covariance of use `(R, R)`, summed over users `at` with shares x `(c, m)`."""
-    k, (c, m) = rows.n_budgets, x.shape
-    cost = block.costs[:, at].astype(np.float64)
-    own = np.empty((rows.n, c))  # u_i
-    np.einsum("kcm,cm->kc", cost, x, out=own[:k])
-    heavy = x * weight[:, None]
-    second = np.zeros((rows.n, rows.n))
-    flat = cost.reshape(k, c * m)
-    second[:k, :k] = (flat * heavy.ravel()) @ flat.T
-    if rows.n_offers:
-        amount = np.ones_like(x) if block.capacity_use is None else block.capacity_use[at]
-        offer = (
-            np.broadcast_to(np.arange(m), (c, m))
-            if block.offer_idx is None
-            else (block.offer_idx[at])
-        )
-        taken = heavy * amount
-        where = (np.arange(c)[:, None] * rows.n_offers + offer).ravel()
-        spread = np.bincount(where, (x * amount).ravel(), c * rows.n_offers)
-        own[k:] = spread.reshape(c, rows.n_offers).T
-        diagonal = np.bincount(offer.ravel(), (taken * amount).ravel(), rows.n_offers)
-        second[k:, k:] = np.diag(diagonal)
-        for row in range(k):
-            cross = np.bincount(offer.ravel(), (taken * cost[row]).ravel(), rows.n_offers)
-            second[row, k:] = second[k:, row] = cross
-    return own @ weight, second - (own * weight) @ own.T
+def best_slots(block: Block, where: Where, lam: Floats) -> NDArray[np.int32]:
+    """`(n, q)` int32 best slots at prices."""
+    users = Users(block, where)
+    lam = np.ascontiguousarray(lam, dtype=np.float64)
+    slots = np.empty((users.n, where.rows.limits.max_offers), dtype=np.int32)
+    code = library().promo_decide(
+        ctypes.byref(users.struct), address(lam), 1.0, address(slots), None, None, None
+    )
+    _done(code)
+    return slots
+
+
+def _done(code: int) -> None:
+    if code:
+        raise PromoRayError("the compiled kernel must have memory for one user's work; it has none")

@@ -1,32 +1,40 @@
 """`solve` and `solve_resident`: prices, certificate and a whole answer that keeps every row.
 
-1. One pass finds the scale; a seeded sample is solved for the first prices. 2. Newton's method on
-the smoothed dual over all users, until few users are near a tie. 3. Those are gathered (a bounded
-number), a linear program shares what the others leave, and exchanges make it whole. All row
-checks are exact. Only prices, sums and gathered users travel, never the data.
+1. One pass finds the scale and draws a sample, which is solved for the first prices. 2. Newton's
+method on the smoothed dual over all users; each pass also gathers users near a tie (a bounded
+number). 3. A linear program shares among those what the others leave, and exchanges make it
+whole. All row checks are exact. Only prices, sums and gathered users travel, never the data.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from promo_ray.allocation.gather import best_slots
-from promo_ray.allocation.kernel import Floats, Ints
+from promo_ray.allocation.floors import refuse
+from promo_ray.allocation.kernel import Floats
+from promo_ray.allocation.last import Whole
 from promo_ray.allocation.problem import (
-    Allocation,
     AllocationProblem,
     Block,
-    Certificate,
+    Groups,
     Rows,
+    limits_of,
     right_hand_side,
 )
-from promo_ray.allocation.run import Run, Whole
+from promo_ray.allocation.result import (
+    Allocation,
+    BlockDecision,
+    Certificate,
+    ResidentAllocation,
+    choose_block,
+)
+from promo_ray.allocation.search import Outcome, Search, survey_all
+from promo_ray.allocation.survey import Survey
 from promo_ray.errors import ConvergenceWarning, DataError
 from promo_ray.execution.executor import Executor, Resident, SerialExecutor
 from promo_ray.execution.threads import single_threaded
@@ -35,73 +43,72 @@ from promo_ray.telemetry import SILENT, Progress
 BLOCK_USERS = 1 << 16
 _COARSE_GAP = 1e-3  # above it, pairs that no whole answer can hold are worth leaving out
 
-
-class BlockDecision(NamedTuple):
-    """All that decides one block: prices, and the slots of its gathered users.
-
-    Attributes:
-        prices: `(R,)` prices that decide the others.
-        seed: seed of the ties.
-        rows: shape of the rows.
-        user: `(t,)` int64 index in the block.
-        slot: `(t,)` int32, -1 = no offer.
-    """
-
-    prices: Floats
-    seed: int
-    rows: Rows
-    user: Ints
-    slot: NDArray[np.int32]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResidentAllocation(Certificate):
-    """Certificate, and per block what `choose_block` needs; see `Allocation`.
-
-    Attributes:
-        decisions: one per block; `resident.map(choose_block, each=decisions)` gives the slots.
-    """
-
-    decisions: tuple[BlockDecision, ...]
-
-
-def choose_block(block: Block, decision: BlockDecision) -> NDArray[np.int32]:
-    """`(n,)` int32 slot of each user of a block, -1 = no offer."""
-    choice = best_slots(block, decision.rows, decision.prices, decision.seed)
-    choice[decision.user] = decision.slot
-    return choice
+Blocks = Iterable["AllocationProblem | Block | Callable[[], Block]"]
 
 
 def solve(
-    problem: AllocationProblem,
+    problem: AllocationProblem | Blocks,
     executor: Executor | None = None,
     warm_prices: ArrayLike | None = None,
     tolerance: float = 1e-7,
     seed: int = 0,
     *,
+    budgets: ArrayLike | None = None,
+    capacity: ArrayLike | None = None,
+    floors: ArrayLike | None = None,
+    max_offers: int = 1,
+    groups: Groups | None = None,
     block_users: int = BLOCK_USERS,
     progress: Progress = SILENT,
 ) -> Allocation:
-    """Allocate at most one offer to each user; see `AllocationProblem` and `Allocation`.
+    """Decide who gets which offer; see `AllocationProblem` and `Allocation`.
 
     Args:
-        problem: values, use and limits.
+        problem: values, use and limits. Or blocks of users, in order: `Block`s or callables that
+            read one where it is used, with the limits as further arguments; or
+            `AllocationProblem`s over a part of the users each, whose limits are equal and hold
+            for all of them together.
         executor: where to run; this process if None.
-        warm_prices: `(k + n_offers,)` prices of a similar problem to start from.
+        warm_prices: `(k + n_offers + n_segments,)` prices of a similar problem to start from.
         tolerance: relative distance between bound and best fractional allocation, > 0.
         seed: seed of the sample and of the split of ties.
-        block_users: users per block; part of the problem, as sums are made block by block.
-        progress: told the passes done, the bound and the value.
+        budgets: `(k,)`, with blocks only.
+        capacity: `(n_offers,)`, with blocks only.
+        floors: `(n_segments,)`, with blocks only.
+        max_offers: most offers per user, with blocks only.
+        groups: laminar limits per user, with blocks only.
+        block_users: users per block of a problem that comes whole; changes no answer.
+        progress: told the passes done and the bound; it may stop the search.
 
     Returns:
-        The same bits for every executor and number of workers.
+        The same bits for every executor, number of workers and split into blocks.
+
+    Raises:
+        DataError: an argument breaks a rule.
+        InfeasibleError: no allocation keeps all floors within the other rows.
     """
-    resident = (executor or SerialExecutor()).load(problem.blocks(block_users))
+    if not isinstance(problem, AllocationProblem):
+        problem = list(problem)
+    whole = _limits_within(problem)
+    if whole is not None:
+        if any(x is not None for x in (budgets, capacity, floors, groups)) or max_offers != 1:
+            raise DataError(
+                "must not be given beside a problem, which holds them",
+                where="budgets, capacity, floors, max_offers or groups",
+            )
+        budgets, capacity, floors = whole.budgets, whole.capacity, whole.floors
+        max_offers, groups = whole.max_offers, whole.groups
+    elif budgets is None:
+        raise DataError("must be given with blocks; got None", where="budgets")
+    resident = (executor or SerialExecutor()).load(_sources(problem, block_users))
     try:
         found = solve_resident(
             resident,
-            problem.budgets,
-            capacity=problem.capacity,
+            np.asarray(budgets),
+            capacity=capacity,
+            floors=floors,
+            max_offers=max_offers,
+            groups=groups,
             warm_prices=warm_prices,
             tolerance=tolerance,
             seed=seed,
@@ -114,11 +121,54 @@ def solve(
     return Allocation(**fields, choice=choice)
 
 
+def _limits_within(problem: AllocationProblem | list[Any]) -> AllocationProblem | None:
+    """The problem that holds the limits, if any does.
+
+    Raises:
+        DataError: parts of a problem have different limits, or there is no block.
+    """
+    if isinstance(problem, AllocationProblem):
+        return problem
+    if not problem:
+        raise DataError("must be a problem or at least one block; got none", where="problem")
+    first = problem[0]
+    if not isinstance(first, AllocationProblem):
+        return None
+    for i, other in enumerate(problem):
+        if not isinstance(other, AllocationProblem) or other.rows != first.rows:
+            raise DataError("must be a problem with the rows of the first", where=f"problem[{i}]")
+        for name in ("budgets", "capacity", "floors"):
+            mine, its = getattr(first, name), getattr(other, name)
+            if mine is not None and not np.array_equal(mine, its):
+                raise DataError(f"must have the {name} of the first", where=f"problem[{i}]")
+    return first
+
+
+def _sources(problem: Any, block_users: int) -> list[Any]:
+    """One source per block; blocks at hand are told where their users stand."""
+    if isinstance(problem, AllocationProblem):
+        return list(problem.blocks(block_users))
+    sources: list[Any] = []
+    n = 0
+    for part in problem:
+        own = part.blocks(block_users) if isinstance(part, AllocationProblem) else [part]
+        for block in own:
+            if isinstance(block, Block):
+                sources.append(block._replace(first=n))
+                n += len(block.value)
+            else:
+                sources.append(block)
+    return sources
+
+
 def solve_resident(
     resident: Resident[Block],
     budgets: ArrayLike,
     *,
     capacity: ArrayLike | None = None,
+    floors: ArrayLike | None = None,
+    max_offers: int = 1,
+    groups: Groups | None = None,
     warm_prices: ArrayLike | None = None,
     tolerance: float = 1e-7,
     seed: int = 0,
@@ -130,60 +180,106 @@ def solve_resident(
         resident: shards of type `Block`, all with the same number of budgets.
         budgets: `(k,)` >= 0; infinity = no limit.
         capacity: `(n_offers,)` >= 0 right-hand sides of the offer rows, or None.
-        warm_prices: `(k + n_offers,)` prices to start from.
+        floors: `(n_segments,)` >= 0 least served users per segment, or None.
+        max_offers: most offers per user.
+        groups: laminar limits per user, see `AllocationProblem`.
+        warm_prices: `(k + n_offers + n_segments,)` prices to start from.
         tolerance: see `solve`.
         seed: see `solve`.
         progress: see `solve`.
 
     Raises:
         DataError: an argument has the wrong shape, is NaN or negative.
+        InfeasibleError: no allocation keeps all floors within the other rows.
     """
     limit = right_hand_side(budgets, "budgets", None)
     more = np.empty(0) if capacity is None else right_hand_side(capacity, "capacity", None)
-    rows, rhs = Rows(len(limit), len(more)), np.concatenate([limit, more])
+    least = np.empty(0) if floors is None else right_hand_side(floors, "floors", None)
+    n_offer_ids = len(more)
+    if groups and capacity is None:
+        n_offer_ids = 1 + max((max(offers, default=-1) for offers, _ in groups), default=-1)
+    rows = Rows(
+        len(limit), len(more), len(least), limits_of(max_offers, groups, 1 << 30, n_offer_ids)
+    )
+    rhs = np.concatenate([limit, more, -least])
     if not tolerance > 0:
         raise DataError(f"must be > 0; got {tolerance}", where="tolerance")
-    warm = None
-    if warm_prices is not None:
-        warm = right_hand_side(warm_prices, "warm_prices", rows.n)
+    warm = None if warm_prices is None else right_hand_side(warm_prices, "warm_prices", rows.n)
     with single_threaded():
-        found = Run(resident, rows, rhs, seed, tolerance, progress).solve(warm)
-        n_passes = found.n_passes
-        best, chosen_rows = found.whole, rows
-        if found.has_oversize and found.bound - best.value > _COARSE_GAP * found.bound:
-            fitting = rows._replace(most=tuple(rhs.tolist()))
-            other = Run(resident, fitting, rhs, seed, tolerance, progress).solve(None)
+        shapes = resident.map(_shape)
+        _check_shapes(shapes, rows)
+        n_slots = max(m for _, _, m in shapes)
+        facts = survey_all(resident, rows, seed, n_slots, progress)
+
+        def search(rows: Rows, start: Floats | None) -> Outcome:
+            return Search(resident, rows, rhs, facts, seed, tolerance, progress).run(start)
+
+        found = search(rows, warm)
+        best, n_passes = found.whole, 1 + found.n_passes
+        if best is not None and _has_oversize(found, best, rhs, rows, facts):
+            other = search(rows._replace(most=tuple(rhs.tolist())), None)
             n_passes += other.n_passes
-            if other.whole.value > best.value:
-                best, chosen_rows = other.whole, fitting
-        counts = resident.map(count_users)
-    if not found.is_converged:
+            if other.whole is not None and other.whole.value > best.value:
+                best = other.whole
+        if best is None:
+            raise refuse(resident, rows, rhs, seed, facts)
+    bound = float(
+        max(found.bound, best.value)
+    )  # rounding of the bound must not contradict the value
+    converged = bool(bound - max(found.lower, best.value) <= tolerance * abs(bound))
+    if not converged:
         warnings.warn(
             f"allocation stopped after {n_passes} passes; its bound may be improvable",
             ConvergenceWarning,
             stacklevel=2,
         )
     return ResidentAllocation(
-        prices=found.prices,
+        prices=_closing(found.prices, rows, rhs, facts),
         value=best.value,
-        bound=found.bound,
-        gap=(found.bound - best.value) / found.bound if found.bound > 0 else 0.0,
+        bound=bound,
+        gap=(bound - best.value) / abs(bound) if bound else 0.0,
         slack=best.slack,
         n_passes=n_passes,
         n_split_users=best.n_split,
-        converged=found.is_converged,
-        decisions=tuple(_decisions(best, chosen_rows, seed, counts)),
+        converged=converged,
+        decisions=tuple(_decisions(best, [n for n, _, _ in shapes])),
     )
 
 
-def count_users(block: Block) -> int:
-    """Users of a block."""
-    return len(block.value)
+def _shape(block: Block) -> tuple[int, int, int]:
+    """Users, budgets and slots of a block."""
+    return len(block.value), len(block.costs), block.value.shape[1]
 
 
-def _decisions(best: Whole, rows: Rows, seed: int, counts: list[int]) -> Iterator[BlockDecision]:
+def _check_shapes(shapes: list[tuple[int, int, int]], rows: Rows) -> None:
+    for i, (_, k, m) in enumerate(shapes):
+        if k != rows.n_budgets or m != shapes[0][2] or m == 0:
+            raise DataError(
+                f"must have {rows.n_budgets} budgets and {shapes[0][2]} > 0 slots; got {k} and {m}",
+                where=f"blocks[{i}]",
+            )
+
+
+def _has_oversize(found: Outcome, best: Whole, rhs: Floats, rows: Rows, facts: Survey) -> bool:
+    """Whether pairs that exceed a row alone may hide a better whole answer."""
+    n = rows.n_packing
+    is_coarse = found.bound - best.value > _COARSE_GAP * abs(found.bound)
+    return is_coarse and bool((facts.largest[:n] > rhs[:n]).any())
+
+
+def _closing(prices: Floats, rows: Rows, rhs: Floats, facts: Survey) -> Floats:
+    """Prices that keep everyone who needs some of a row of 0 away from it, as the search did."""
+    n = rows.n_packing
+    bonus = prices[n:].max(initial=0.0)
+    dearest = facts.highest[:n] * (1.0 + 2.0**-18) + bonus / facts.smallest[:n]
+    closed = prices.copy()
+    closed[:n] = np.where((rhs[:n] == 0) & (facts.largest[:n] > 0), dearest, prices[:n])
+    return closed
+
+
+def _decisions(best: Whole, counts: list[int]) -> Iterator[BlockDecision]:
     end = 0
     for n in counts:
         start, end = end, end + n
         own = slice(*np.searchsorted(best.position, [start, end]))
-        yield BlockDecision(best.lam, seed, rows, best.position[own] - start, best.slot[own])
+        yield BlockDecision(best.lam, best.where, best.position[own] - start, best.slots[own])

@@ -1,138 +1,211 @@
-"""Allocation against HiGHS on the same seeded instances, in one process.
+"""Allocation and its peers on the same seeded instances, each solver in a process of its own.
 
-The baseline is the linear relaxation by SciPy's HiGHS interior point with crossover. It carries
-one row per user, so that it is run up to 10,000 users only; `solve` is timed beyond.
+One record per solver and instance: sizes (`family, n, m, k, rows`), `cpu_s` of one thread around
+the solve (`build_s` apart), `peak_mb` over the data, `n_passes`, `bound` (of peers: the exact dual
+value at their prices), and against ours `times_cpu` and `bound_over_ours`. Of promo_ray also `gap`,
+`is_feasible` (rows summed exactly and apart from the solver), `bandwidth_rate` (bytes of all passes
+per second of the solve, as a share of what one thread reads here; up to some 10,000 users a solve
+is one pass that gathers all of them, and the share says little), and passes from warm prices.
+Of DuaLip, which has no stopping rule, `times_cpu_to_same_bound` counts its seconds until its bound
+is ours, or all of them (`has_same_bound` false: the true ratio is higher). A peer that is not
+installed is a record with `skipped`. A table goes to stderr at the end.
 """
 
 from __future__ import annotations
 
-import functools
-import math
+import json
+import os
 import platform
-import resource
-import statistics
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy
-from numpy.typing import NDArray
-from scipy.optimize import linprog
-from scipy.sparse import coo_array, vstack
 
-from promo_ray.allocation import AllocationProblem, solve
-from promo_ray.execution.threads import single_threaded
-from promo_ray.seeding import stream
+from promo_ray.bench.allocation_instances import FAMILIES, Case, n_rows, write
 
-_MOST_PEER_USERS = 10_000
+Record = dict[str, Any]
 
-
-class Case(NamedTuple):
-    """One instance: family, users, offers, budgets, offer capacities or not."""
-
-    family: str
-    n: int
-    m: int
-    k: int
-    has_capacity: bool = False
+_PEERS = ("highs", "pdlp_1e-4", "pdlp_1e-6", "dualip")
+_MOST_WALL_S = (120.0, 900.0)  # for one solver on one instance of 10,000 users, and on a larger
+_SAME_BOUND = 1e-7  # DuaLip has arrived when this close to our bound: our own tolerance
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
-_QUICK = (Case("coupon", 10_000, 10, 1), Case("dense", 10_000, 10, 5))
+class Plan(NamedTuple):
+    """One instance, the peers that solve it, and whether it stays on disk."""
+
+    case: Case
+    peers: tuple[str, ...] = ()
+    n_runs: int = 5
+    is_mapped: bool = False
+
+
+_SLOW_PEERS = {"match": ("pdlp_1e-4", "pdlp_1e-6"), "promo": ("pdlp_1e-4",)}  # HiGHS: 6 s and more
+_QUICK = (
+    Plan(Case("dense", 10_000), ("highs", "pdlp_1e-4", "dualip")),
+    *(
+        Plan(Case(family, 10_000), _SLOW_PEERS.get(family, ("highs", "pdlp_1e-4")))
+        for family in FAMILIES
+        if family != "dense"
+    ),
+)
 _FULL = (
-    *_QUICK,
-    Case("capacity", 10_000, 10, 2, has_capacity=True),
-    Case("coupon", 100_000, 10, 1),
-    Case("dense", 100_000, 10, 5),
-    Case("coupon", 1_000_000, 10, 1),
-    Case("dense", 1_000_000, 10, 5),
+    *(Plan(Case(family, 10_000), _PEERS) for family in FAMILIES),
+    Plan(Case("dense", 100_000), ("highs", "pdlp_1e-4")),
+    Plan(Case("coupon", 100_000), ("highs", "pdlp_1e-4")),
+    *(Plan(Case(f, 100_000)) for f in FAMILIES if f not in ("dense", "coupon")),
+    *(Plan(Case(f, 1_000_000), n_runs=1) for f in ("coupon", "dense", "sparse", "promo")),
+    *(Plan(Case(f, 10_000_000), n_runs=1) for f in ("coupon", "dense")),
+    Plan(Case("coupon", 100_000_000), n_runs=1, is_mapped=True),
 )
 
 
-def instance(case: Case, seed: int = 0) -> AllocationProblem:
-    """Gamma values and costs; budgets 20 % of the use when everyone takes the best."""
-    rng = stream(seed, "bench.allocation", case.family, case.n, case.k)
-    value = rng.gamma(2.0, 1.0, (case.n, case.m)).astype(np.float32)
-    costs = rng.gamma(2.0, 1.0, (case.k, case.n, case.m)).astype(np.float32)
-    use = costs[:, np.arange(case.n), value.argmax(axis=1)].sum(axis=1, dtype=np.float64)
-    capacity = np.full(case.m, case.n // 30, dtype=np.float64) if case.has_capacity else None
-    return AllocationProblem(value=value, costs=costs, budgets=0.2 * use, capacity=capacity)
-
-
-def linear_optimum(problem: AllocationProblem) -> float:
-    """Optimum of the linear relaxation by HiGHS interior point."""
-    n, m = problem.value.shape
-    pair = np.arange(n * m)
-    blocks = [coo_array((np.ones(n * m), (pair // m, pair)), shape=(n, n * m))]
-    blocks += [coo_array(c.reshape(1, -1).astype(np.float64)) for c in problem.costs]
-    limits = [np.ones(n), problem.budgets]
-    if problem.capacity is not None:
-        blocks.append(coo_array((np.ones(n * m), (pair % m, pair)), shape=(m, n * m)))
-        limits.append(problem.capacity)
-    found = linprog(
-        -problem.value.ravel().astype(np.float64),
-        A_ub=vstack(blocks).tocsr(),
-        b_ub=np.concatenate(limits),
-        bounds=(0, None),
-        method="highs-ipm",
-    )
-    return -float(found.fun)
-
-
-def keeps_rows(problem: AllocationProblem, choice: NDArray[np.int32]) -> bool:
-    """Whether a choice of slots keeps every row, summed exactly and apart from the solver."""
-    at = np.flatnonzero(choice >= 0)
-    slot = choice[at]
-    used = [math.fsum(c[at, slot].tolist()) for c in problem.costs]
-    is_kept = all(u <= b for u, b in zip(used, problem.budgets.tolist(), strict=True))
-    if problem.capacity is not None:
-        given = np.bincount(slot, minlength=len(problem.capacity))
-        is_kept = is_kept and bool((given <= problem.capacity).all())
-    return is_kept
-
-
-def _timed(work: Callable[[], Any], n_runs: int) -> tuple[Any, list[float]]:
-    """Result of the last run, and processor seconds of each."""
-    seconds = []
-    result = None
-    for _ in range(n_runs):
-        started = time.process_time()
-        result = work()
-        seconds.append(time.process_time() - started)
-    return result, seconds
-
-
-def run(quick: bool = False) -> Iterator[dict[str, Any]]:
-    """One record per case: processor seconds of one thread, gap, passes, ratio to HiGHS.
+def run(quick: bool = False) -> Iterator[Record]:
+    """Records of all solvers and instances, instance by instance.
 
     Args:
-        quick: small cases only, well under a minute.
+        quick: all families at 10,000 users with their quick peers, about a minute.
     """
-    for case in _QUICK if quick else _FULL:
-        problem = instance(case)
-        n_runs = 5 if case.n <= 100_000 else 1
-        found, seconds = _timed(functools.partial(solve, problem), n_runs)
-        record: dict[str, Any] = {
-            "bench": "allocation",
-            **case._asdict(),
-            "cpu_s": statistics.median(seconds),
-            "cpu_s_spread": max(seconds) - min(seconds),
-            "value": found.value,
-            "bound": found.bound,
-            "gap": found.gap,
-            "n_passes": found.n_passes,
-            "n_split_users": found.n_split_users,
-            "is_feasible": keeps_rows(problem, found.choice),
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0,
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "machine": platform.machine(),
-        }
-        if case.n <= _MOST_PEER_USERS:
-            with single_threaded():
-                optimum, peer = _timed(functools.partial(linear_optimum, problem), 1)
-            record["highs_cpu_s"] = peer[0]
-            record["highs_bound"] = optimum
-            record["times_faster_than_highs"] = peer[0] / record["cpu_s"]
-            record["bound_over_highs"] = found.bound / optimum - 1.0
-        yield record
+    shown = []
+    with tempfile.TemporaryDirectory(prefix="promo_ray_bench_") as scratch:
+        for plan in _QUICK if quick else _FULL:
+            for record in _records(plan, Path(scratch)):
+                shown.append(record)
+                yield record
+    sys.stderr.write(table(shown))
+
+
+def _records(plan: Plan, scratch: Path) -> Iterator[Record]:
+    case, family = plan.case, FAMILIES[plan.case.family]
+    told = {
+        "bench": "allocation",
+        "family": case.family,
+        "n": case.n,
+        "m": family.m,
+        "k": family.k,
+        "rows": n_rows(case),
+    }
+    lacking = _lacking(plan, scratch)
+    if lacking:
+        yield {**told, "solver": "promo_ray", "skipped": lacking}
+        return
+    directory = scratch / case.family
+    write(case, directory)
+    try:
+        ours = _solve("promo_ray", plan, directory)
+        yield {**told, **ours}
+        for peer in plan.peers:
+            record = _solve(peer, plan, directory)
+            yield {**told, **record, **_against(record, ours)}
+    finally:
+        shutil.rmtree(directory)
+
+
+def _lacking(plan: Plan, scratch: Path) -> str | None:
+    """What this machine lacks for an instance, if anything."""
+    gib = plan.case.n_bytes / 2**30
+    free = shutil.disk_usage(scratch).free / 2**30
+    if free < 1.2 * gib:
+        return f"needs {1.2 * gib:.0f} GiB of free disk in {scratch.parent}; got {free:.0f}"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    needed = 1.0 if plan.is_mapped else 2.0 * gib
+    if memory < needed:
+        return f"needs {needed:.0f} GiB of memory; got {memory:.0f}"
+    return None
+
+
+def _solve(solver: str, plan: Plan, directory: Path) -> Record:
+    """Record of one solver in a fresh process."""
+    out = directory / "out.json"
+    out.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "promo_ray.bench.allocation_peers", solver]
+    command += [str(directory), str(out), str(plan.n_runs)]
+    if plan.is_mapped:
+        command.append("mapped")
+    record: Record = {
+        "solver": solver,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+    }
+    began, limit = time.perf_counter(), _MOST_WALL_S[plan.case.n > 10_000]
+    try:
+        ended = subprocess.run(
+            command,
+            env={**os.environ, **_ONE_THREAD},
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {**record, "failed": f"stopped after {limit:.0f} s"}
+    record["process_s"] = time.perf_counter() - began
+    if ended.returncode or not out.exists():
+        last = (ended.stderr.strip().splitlines() or ["no message"])[-1]
+        return {**record, "failed": f"exit code {ended.returncode}: {last}"}
+    return {**record, **json.loads(out.read_text())}
+
+
+def _against(peer: Record, ours: Record) -> Record:
+    """Ratios of a peer to ours: processor seconds, bound, and seconds to the same bound."""
+    if "cpu_s" not in peer or "cpu_s" not in ours:
+        return {}
+    size = max(abs(ours["bound"]), 1e-9)
+    found = {
+        "times_cpu": peer["cpu_s"] / ours["cpu_s"],
+        "bound_over_ours": (peer["bound"] - ours["bound"]) / size,
+    }
+    if peer["solver"] == "highs":  # a vertex: its objective is the optimum, no bound lies below
+        found["optimum_over_our_bound"] = (peer["objective"] - ours["bound"]) / size
+    if "trace" in peer:
+        goal = ours["bound"] + _SAME_BOUND * size
+        arrived = [cpu_s for _, cpu_s, bound in peer["trace"] if bound <= goal]
+        found["has_same_bound"] = bool(arrived)
+        found["times_cpu_to_same_bound"] = (arrived or [peer["cpu_s"]])[0] / ours["cpu_s"]
+    return found
+
+
+_COLUMNS = (
+    ("cpu s", "cpu_s", "{:.3g}"),
+    ("x ours", "times_cpu", "{:.3g}"),
+    ("x to bound", "times_cpu_to_same_bound", "{:.3g}"),
+    ("passes", "n_passes", "{:.0f}"),
+    ("warm", "warm_passes", "{:.0f}"),
+    ("gap", "gap", "{:.1e}"),
+    ("bound over ours", "bound_over_ours", "{:.1e}"),
+    ("violation", "row_violation", "{:.1e}"),
+    ("rows kept", "is_feasible", "{}"),
+    ("split", "n_split_users", "{:.0f}"),
+    ("peak MB", "peak_mb", "{:.0f}"),
+    ("bandwidth", "bandwidth_rate", "{:.2f}"),
+)
+
+
+def table(records: list[Record]) -> str:
+    """Plain text: a line per record, a column per figure; processor seconds of one thread."""
+    lines = [["instance", "rows", "solver", *(head for head, *_ in _COLUMNS)]]
+    for record in records:
+        line = [f"{record['family']} {record['n']:,}", str(record["rows"]), record["solver"]]
+        why = record.get("skipped") or record.get("failed")
+        if why:
+            line.append(f"({why})")
+        else:
+            line += [
+                form.format(record[key]) if record.get(key) is not None else ""
+                for _, key, form in _COLUMNS
+            ]
+        lines.append(line)
+    full = [line for line in lines if len(line) == len(lines[0])]
+    widths = [max(map(len, column)) for column in zip(*full, strict=True)]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)).rstrip()
+        + "\n"
+        for line in lines
+    )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from promo_ray.execution.threads import single_threaded
-from promo_ray.numerics.merge_tree import tree_reduce
+from promo_ray.numerics.merge_tree import Node, partial_merge
 from promo_ray.telemetry import SILENT, Progress
 
 R = TypeVar("R")
@@ -108,9 +108,16 @@ class SerialResident(Generic[T]):
 
     def reduce(self, function: Callable[..., R], merge: Callable[[R, R], R], *args: Any) -> R:
         """See `Resident.reduce`."""
-        results = self.map(function, *args)
+        nodes: dict[Node, R] = {}
+        n_shards = len(self._shards)
         with single_threaded():
-            return tree_reduce(results, merge)
+            for index, shard in enumerate(self._shards):
+                nodes[0, index] = function(shard, *args)
+                nodes = partial_merge(nodes, n_shards, merge)
+        if not nodes:
+            raise ValueError("reduce needs at least one shard; got none")
+        (root,) = nodes.values()
+        return root
 
     def release(self) -> None:
         """Let go of the shards."""

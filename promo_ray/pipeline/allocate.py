@@ -12,8 +12,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
-from promo_ray.allocation import Block, choose_block, solve_resident
-from promo_ray.allocation.solver import BlockDecision, ResidentAllocation
+from promo_ray.allocation import (
+    Block,
+    BlockDecision,
+    ResidentAllocation,
+    choose_block,
+    solve_resident,
+)
 from promo_ray.artifacts import FileEntry, PartRef, PartWriter
 from promo_ray.artifacts.assignment import ASSIGNMENT
 from promo_ray.artifacts.campaign_log import CAMPAIGN_LOG

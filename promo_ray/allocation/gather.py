@@ -41,6 +41,7 @@ class Gather(NamedTuple):
         position: `(t,)` int64, ascending.
         slots: `(t, q)` int32 best slots, -1 = none.
         margin: `(t,)` float64 loss by the nearest other choice; the least are kept.
+        bar: no user that is not among them has a margin below this, currency.
     """
 
     n_users: int
@@ -50,19 +51,32 @@ class Gather(NamedTuple):
     position: Ints
     slots: NDArray[np.int32]
     margin: Floats
+    bar: float
 
     def exact(self, units: Units) -> float:
         """Sum of the best scores."""
         return float(wide_value(self.wide, units.value))
 
 
-def gather_near_ties(block: Block, where: Where, lam: Floats, units: Units, n_keep: int) -> Gather:
-    """The `n_keep` users who lose least by another choice than their best, and exact sums."""
+def gather_near_ties(
+    block: Block, where: Where, lam: Floats, units: Units, n_keep: int, bar: float = np.inf
+) -> Gather:
+    """The `n_keep` users who lose least by another choice than their best, and exact sums.
+
+    Args:
+        block: users.
+        where: rows, seed and size of ties.
+        lam: `(R,)` prices.
+        units: units of the sums.
+        n_keep: most users gathered.
+        bar: users who lose this or more need not be looked at, currency.
+    """
     found: Gather | None = None
     for a in range(0, max(1, len(block.value)), _BLOCK_USERS):
         own = cut(block, a, a + _BLOCK_USERS)
         decided = decide(own, where, lam, units.value)
-        kept = least(decided.margin, np.arange(len(own.value)), n_keep)
+        near = np.flatnonzero(decided.margin < bar)
+        kept = near[least(decided.margin[near], near, n_keep)]
         part = Gather(
             len(own.value),
             decided.wide,
@@ -71,6 +85,7 @@ def gather_near_ties(block: Block, where: Where, lam: Floats, units: Units, n_ke
             kept,
             decided.slots[kept],
             decided.margin[kept],
+            float(decided.margin[kept].max()) if len(kept) < len(near) else bar,
         )
         found = part if found is None else merge_gathers(n_keep, found, part)
     if found is None:
@@ -91,6 +106,7 @@ def merge_gathers(n_keep: int, a: Gather, b: Gather) -> Gather:
         position[kept],
         np.concatenate([a.slots, b.slots])[kept],
         margin[kept],
+        min(a.bar, b.bar, float(margin[kept].max()) if len(kept) < len(margin) else np.inf),
     )
 
 
@@ -111,12 +127,30 @@ class Look(NamedTuple):
     near: Gather | None
 
 
-def look(block: Block, where: Where, lam: Floats, tau: float, units: Units, n_keep: int) -> Look:
-    """Both kinds of sums while the numbers of a few thousand users are in the cache."""
+def look(
+    block: Block,
+    where: Where,
+    lam: Floats,
+    tau: float,
+    units: Units,
+    n_keep: int,
+    bar: float,
+) -> Look:
+    """Both kinds of sums while the numbers of a few thousand users are in the cache.
+
+    Args:
+        block: users.
+        where: rows, seed and size of ties.
+        lam: `(R,)` prices.
+        tau: temperature, currency.
+        units: units of the sums.
+        n_keep: most users gathered; 0: none.
+        bar: see `gather_near_ties`.
+    """
     found: Look | None = None
     for a in range(0, max(1, len(block.value)), _LOOK_USERS):
         own = cut(block, a, a + _LOOK_USERS)
-        near = gather_near_ties(own, where, lam, units, n_keep) if n_keep else None
+        near = gather_near_ties(own, where, lam, units, n_keep, bar) if n_keep else None
         part = Look(evaluate(own, where, lam, tau, units), near)
         found = part if found is None else merge_looks(n_keep, found, part)
     if found is None:

@@ -213,9 +213,8 @@ def _pass(value, costs, keys, amounts, segments, reals, integers, room, near_out
     units = prices + R
     n = tl.load(integers)
     lane, r_row = tl.arange(0, T), tl.arange(0, R_PAD)
-    x_at = room + program.to(tl.int64) * (M + L) * T + lane
-    near, all_value = tl.zeros((T,), tl.int64), tl.zeros((T,), tl.int64)
-    all_best, all_smooth = tl.zeros((T,), tl.int64), tl.zeros((T,), tl.int64)
+    x_at, none = room + program.to(tl.int64) * (M + L) * T + lane, tl.zeros((T,), tl.int64)
+    near, all_value, all_best, all_smooth = none, none, none, none
     all_use = tl.zeros((R_PAD, T), tl.int64)
     for tile in range(first_tile + program, last_tile, n_programs):
         at = tile * T + lane.to(tl.int64)

@@ -22,9 +22,11 @@ from promo_ray.allocation.kernel import Floats, Ints, Where, decide, wide_value
 from promo_ray.allocation.problem import Block, Rows
 from promo_ray.allocation.relaxation import Relaxation
 from promo_ray.allocation.scale import Scale
+from promo_ray.allocation.survey import Survey
 
 _WORK, _WORK_PER_ROW = 3_000_000, 150_000  # elementary steps of the exchanges of one finish
-_WANTED = 1.4e-5  # gap, as a share of the bound, above which exchanges go deeper
+_WANTED, _WANTED_USERS = 1.4e-5, 10_000  # gap above which exchanges go deeper, of the bound
+_WANTED_FALL = 0.75  # that gap falls with this power of the number of users
 
 
 class Whole(NamedTuple):
@@ -61,10 +63,12 @@ class Record:
     """
 
     def __init__(
-        self, where: Where, rhs: Floats, scale: Scale, largest: Floats, tolerance: float
+        self, where: Where, rhs: Floats, scale: Scale, facts: Survey, tolerance: float
     ) -> None:
         self.where, self._rows, self._rhs = where, where.rows, rhs
-        self._scale, self._largest, self._tolerance = scale, largest, tolerance
+        self._scale, self._largest, self._tolerance = scale, facts.largest, tolerance
+        crowd = max(1.0, facts.n_users / _WANTED_USERS)
+        self._wanted = _WANTED / crowd**_WANTED_FALL
         self.bound, self.prices, self.lower = np.inf, np.zeros(where.rows.n), -np.inf
         self.best: Whole | None = None
         self._spare: Callable[[], None] | None = None
@@ -106,7 +110,7 @@ class Record:
 
         def attempt(is_worth: Callable[[Relaxation], bool]) -> Finish | Relaxation | NoFinish:
             target = 0.1 * self._tolerance * abs(self.bound)
-            work, wanted = max(_WORK, _WORK_PER_ROW * self._rows.n), _WANTED * abs(self.bound)
+            work, wanted = max(_WORK, _WORK_PER_ROW * self._rows.n), self._wanted * abs(self.bound)
             return finish(
                 few, room, tree, lam, target=target, work=work, wanted=wanted, is_worth=is_worth
             )
@@ -145,9 +149,13 @@ class Record:
         No score changes by more than the change of prices times the largest use; users further
         from a tie than that keep their choice, so what they add to the dual is linear.
         """
-        reach = self._largest * self._rows.limits.max_offers
-        change = float(np.abs(other - lam) @ reach) + self.where.tie
-        if len(near.margin) < near.n_users and near.margin.max() <= change:
+        k, n = self._rows.n_budgets, self._rows.n_packing
+        by_row = np.abs(other - lam) * self._largest
+        # two choices differ in all budgets, but in two offers' rows and one floor at most
+        change = float(by_row[:k].sum() + 2.0 * by_row[k:n].max(initial=0.0))
+        change = (change + by_row[n:].max(initial=0.0)) * self._rows.limits.max_offers
+        change += self.where.tie
+        if len(near.margin) < near.n_users and near.bar <= change:
             return
         units = self._scale.units_at(other)
         own = wide_value(decide(near.users, self.where, other, units.value).wide, units.value)

@@ -33,7 +33,7 @@ from promo_ray.telemetry import Progress
 
 _SAMPLE_USERS, _SAMPLE_BYTES = 1 << 16, 1 << 24
 _THIN_USERS = 1 << 12  # of the sample, for the first prices
-_KEEP_BASE, _KEEP_PER_ROW, _MOST_ROWS = 512, 64, 32  # users gathered: base + per row
+_KEEP, _FEW_ROWS, _KEEP_OF_MANY = 4096, 64, 2560  # users gathered; with more than few rows
 _FIRST_TAU, _THIN_TAU = 0.1, 2e-2  # of the mean best value: first, and last on the thin sample
 _LAST_TAU = 1e-11
 _NEAR_SHARE = 0.06  # of the sample near a tie at the first look at all users
@@ -120,10 +120,10 @@ class Search:
             raise ValueError("the sample's users must be fetched")
         self._users = facts.sample.users
         self._progress, self._n_passes = progress, 0
-        self._n_keep = _KEEP_BASE + _KEEP_PER_ROW * min(rows.n, _MOST_ROWS)
+        self._n_keep = _KEEP if rows.n <= _FEW_ROWS else _KEEP_OF_MANY
         self._seed, self._scale = seed, scale_of(rows, facts)
         self._where = where_of(rows, facts, seed, TIE_RATES[0])
-        self._record = Record(self._where, rhs, self._scale, facts.largest, tolerance)
+        self._record = Record(self._where, rhs, self._scale, facts, tolerance)
         self._limits = limits_of(rhs, rows, facts)
 
     def run(self, warm: Floats | None) -> Outcome:
@@ -215,12 +215,13 @@ class Search:
 
     def _on_all(self, at: Found) -> Floats:
         """Newton steps over all users, each pass also gathering those near a tie."""
-        record, n_keep, radius = self._record, 0, min(1.0, 64.0 * at.radius)
+        record, n_keep, bar = self._record, 0, np.inf
+        radius = min(1.0, 64.0 * at.radius)
         base: Found | None = None
         for _ in range(_MOST_LOOKS):
             units = self._scale.units_at(at.lam)
             merge = functools.partial(merge_looks, n_keep)
-            seen: Look = self._pass(look, merge, self._where, at.lam, at.tau, units, n_keep)
+            seen: Look = self._pass(look, merge, self._where, at.lam, at.tau, units, n_keep, bar)
             found = read(seen.totals, units, at.tau)
             record.see(self._limits.cost(at.lam) + found.exact, at.lam)
             if seen.near is not None:
@@ -232,8 +233,9 @@ class Search:
                 base, radius = trial, min(1.0, 4.0 * radius)
             else:
                 radius /= 8.0
-            at = self._next(base, radius)
-            n_keep = self._n_keep
+            at, n_keep = self._next(base, radius), self._n_keep
+            # twice as many users as wanted stand below it
+            bar = 16.0 * base.tau * n_keep / max(1, base.seen.n_near)
         record.settle()
         return at.lam
 

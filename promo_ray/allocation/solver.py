@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from promo_ray.allocation.floors import refuse
 from promo_ray.allocation.kernel import Floats
@@ -114,11 +114,23 @@ def solve(
             seed=seed,
             progress=progress,
         )
-        choice = np.concatenate(resident.map(choose_block, each=found.decisions))
+        choice = _joined(resident.map(choose_block, each=found.decisions))
     finally:
         resident.release()
     fields = {f: getattr(found, f) for f in Certificate.__dataclass_fields__}
     return Allocation(**fields, choice=choice)
+
+
+def _joined(parts: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+    """Parts one after another; each is let go of once it is copied."""
+    whole = np.empty((sum(len(part) for part in parts), *parts[0].shape[1:]), dtype=np.int32)
+    parts.reverse()
+    end = 0
+    while parts:
+        part = parts.pop()
+        whole[end : end + len(part)] = part
+        end += len(part)
+    return whole
 
 
 def _limits_within(problem: AllocationProblem | list[Any]) -> AllocationProblem | None:

@@ -6,21 +6,38 @@ Larger fitness is better; NaN and infinite fitness count as worst. Random number
 
 from promo_ray.optimizers.archipelago import PopulationIsland, optimize_islands
 from promo_ray.optimizers.genetic import GeneticAlgorithm
-from promo_ray.optimizers.population import Optimizer, Ranked, from_arrays, to_arrays
+from promo_ray.optimizers.population import (
+    Optimizer,
+    Ranked,
+    from_arrays,
+    from_bytes,
+    split,
+    stack,
+    to_arrays,
+    to_bytes,
+)
 from promo_ray.optimizers.search import SearchResult, optimize
-from promo_ray.optimizers.space import SearchSpace
+from promo_ray.optimizers.space import Choice, Integer, Real, SearchSpace, Subset
 from promo_ray.optimizers.swarm import ParticleSwarm
 
 __all__ = [
+    "Choice",
     "GeneticAlgorithm",
+    "Integer",
     "Optimizer",
     "ParticleSwarm",
     "PopulationIsland",
     "Ranked",
+    "Real",
     "SearchResult",
     "SearchSpace",
+    "Subset",
     "from_arrays",
+    "from_bytes",
     "optimize",
     "optimize_islands",
+    "split",
+    "stack",
     "to_arrays",
+    "to_bytes",
 ]

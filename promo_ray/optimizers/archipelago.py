@@ -17,7 +17,6 @@ from promo_ray.execution.islands import IslandState, Migrants
 from promo_ray.optimizers.population import (
     Optimizer,
     from_arrays,
-    generation_of,
     to_arrays,
 )
 from promo_ray.optimizers.search import Fitness, SearchResult, describe, resolve_method, step
@@ -78,11 +77,11 @@ class PopulationIsland:
 
     def summary(self, state: IslandState) -> dict[str, float]:
         """See `execution.islands.Island`."""
-        n_evals = generation_of(torch.from_numpy(np.array(state["clock"]))) * self.method.pop_size
+        n_evals = self._read(state).clock.generation * self.method.size(self.space)
         return describe(self.method.ranked(self._read(state)), self.space, n_evals)
 
     def _read(self, state: IslandState) -> Any:
-        return from_arrays(self.method.state_class, state, pick_device(self.device))
+        return from_arrays(self.method.state_class, state, self.space, pick_device(self.device))
 
 
 @dataclass(frozen=True)
@@ -144,12 +143,12 @@ def optimize_islands(
     methods = [resolve_method(m) for m in islands]
     if not methods:
         raise ConfigError("optimize_islands needs at least one island; got none")
-    per_round = migrate_every * sum(m.pop_size for m in methods)
+    per_round = migrate_every * sum(m.size(space) for m in methods)
     if max_evals < per_round:
         raise ConfigError(
             f"max_evals must be >= one round of all islands = {per_round}; got {max_evals}"
         )
-    if n_migrants * 2 > min(m.pop_size for m in methods):
+    if n_migrants * 2 > min(m.size(space) for m in methods):
         raise ConfigError(f"n_migrants must be at most half of a population; got {n_migrants}")
     start = None if x0 is None else space.points(x0)
     if start is not None:

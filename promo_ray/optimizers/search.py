@@ -58,8 +58,8 @@ def describe(ranked: Ranked, space: SearchSpace, n_evals: int) -> dict[str, floa
     fitness = ranked.fitness.double()
     finite = torch.isfinite(fitness)
     mean = torch.where(finite, fitness, 0).sum() / finite.sum().clamp(min=1)
-    width = torch.tensor(space.upper) - torch.tensor(space.lower)
-    width = torch.where(width > 0, width, 1.0).to(ranked.x.device)
+    lower, upper = space.bounds(ranked.x.device, ranked.x.dtype)
+    width = torch.where(upper > lower, upper - lower, 1.0)
     return {
         "n_evals": n_evals,
         "best": float(fitness[0]),
@@ -109,16 +109,17 @@ def optimize(
         DataError: fitness of another shape.
     """
     method = resolve_method(method)
-    if max_evals < method.pop_size:
-        raise ConfigError(f"max_evals must be >= pop_size = {method.pop_size}; got {max_evals}")
+    n_asked = method.size(space)
+    if max_evals < n_asked:
+        raise ConfigError(f"max_evals must be >= pop_size = {n_asked}; got {max_evals}")
     state = method.init(space, seed, pick_device(device), dtype, x0=x0)
-    n_generations = max_evals // method.pop_size
+    n_generations = max_evals // n_asked
     history = []
     stop_reason = "max_evals"
     for generation in range(1, n_generations + 1):
         state = step(method, state, fitness)
         ranked = method.ranked(state)
-        n_evals = generation * method.pop_size
+        n_evals = generation * n_asked
         history.append(describe(ranked, space, n_evals))
         progress("optimize", n_evals, max_evals, best=history[-1]["best"])
         if target is not None and history[-1]["best"] >= target and ranked.violation[0] == 0:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.optimizers import GeneticAlgorithm, ParticleSwarm, SearchSpace, optimize
-from promo_ray.optimizers.population import asked, new_clock, told, uniforms
 from promo_ray.telemetry import Message, Progress
 from promo_ray.testing.optimizer import rastrigin, sphere
 
@@ -129,16 +128,3 @@ def test_tell_without_ask_is_refused(method: Any) -> None:
     told = method.tell(state, sphere(x))
     with pytest.raises(ConfigError, match="must follow ask"):
         method.tell(told, sphere(x))
-
-
-def test_uniform_numbers_are_uniform_and_differ_between_generations_and_islands() -> None:
-
-    like = torch.empty(3, 1, 1)
-    clock = new_clock(1, 0)
-    (first,) = uniforms("x", clock, [(20_000,)], like)
-    (second,) = uniforms("x", told(asked(clock)), [(20_000,)], like)
-    rows = torch.cat([first, second]).double()
-    sd = (1 / 12 / 20_000) ** 0.5
-    assert ((rows.mean(1) - 0.5).abs() < 4 * sd).all()
-    correlation = torch.corrcoef(rows) - torch.eye(6, dtype=torch.float64)
-    assert correlation.abs().max() < 4 / 20_000**0.5

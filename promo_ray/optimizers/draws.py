@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promo_ray.errors import ConfigError
+from promo_ray.optimizers import native
 from promo_ray.seeding import derive
 
 WEYL = 0x9E3779B1
@@ -72,7 +73,10 @@ class Draws:
         """`(*batch, *shape)` int32, every bit pattern alike."""
         n = math.prod(shape)
         start = self.skip(n)
-        out = _words(self.key, start, n, self._device)
+        if native.kernel is not None and self._device.type == "cpu":
+            out = native.words(self.key, start, n)
+        else:
+            out = tensor_words(self.key, start, n, self._device)
         return out.reshape(*self.batch, *shape)
 
     def unit(self, *shape: int) -> Tensor:
@@ -118,7 +122,7 @@ def _signed(value: int) -> int:
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
-def _words(key: NDArray[np.uint64], start: int, n: int, device: torch.device) -> Tensor:
+def tensor_words(key: NDArray[np.uint64], start: int, n: int, device: torch.device) -> Tensor:
     """Words start ... start + n - 1 of each key, `(keys, n)` int32; what the kernel computes."""
     halves = torch.from_numpy(key.view(np.int32).reshape(len(key), 2).copy()).to(device)
     low, high = halves[:, :1], halves[:, 1:]

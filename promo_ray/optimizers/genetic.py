@@ -248,7 +248,10 @@ class GeneticAlgorithm(PopulationMethod):
         table = state.space.table(state.x.device, state.x.dtype)
         etas = self.crossover_eta, self.mutation_eta
         if native.serves(state.x):
-            return native.breed(state.x, parents, draws, table, self.crossover_rate, rate, etas)
+            start = draws.skip(n // 2 + n // 2 * d + n * d)
+            rates = self.crossover_rate, rate
+            bounds = table.lower, table.upper
+            return native.breed(state.x, parents, draws.key, start, bounds, rates, etas)
         both = take(state.x, parents)
         crosses = draws.unit(n // 2, 1) < self.crossover_rate
         a, b = both[..., : n // 2, :], both[..., n // 2 :, :]

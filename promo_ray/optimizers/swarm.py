@@ -198,8 +198,9 @@ class ParticleSwarm(PopulationMethod):
         pulls = self._pulls(state.clock.generation)
         leaders = self._leaders(state)
         if native.serves(state.x):
+            key, start, bounds = draws.key, draws.skip(n * d), (table.low, table.high)
             x, velocity = native.move(
-                state.x, state.velocity, state.best_x, leaders, draws, table, pulls
+                state.x, state.velocity, state.best_x, leaders, key, start, bounds, pulls
             )
             return state._replace(x=x, velocity=velocity)
         words = draws.words(n, d)

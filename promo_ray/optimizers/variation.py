@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,7 @@ ORDER_MUTATIONS = ("swap", "insert", "inversion")
 
 def tournament(draws: Draws, n: int, k: int, rounds: int) -> Tensor:
     """Winners of k tournaments between `rounds` of n rows: `(*batch, k)` int64."""
-    return draws.below(n, k, rounds).amin(-1)
+    return draws.below(n, rounds, k).amin(-2)
 
 
 def linear_rank(draws: Draws, n: int, k: int, pressure: float) -> Tensor:
@@ -75,22 +76,26 @@ def sbx(a: Tensor, b: Tensor, words: Tensor, crosses: Tensor, eta: int) -> tuple
         eta: distribution index.
     """
     w = ((words >> 8) & 0x1FFFFF).to(a.dtype) * 2.0**-21
-    expands = ((words >> 29) & 1).to(a.dtype)
-    sign = 1 - 2 * ((words >> 30) & 1).to(a.dtype)
-    blends = (words >= 0) & crosses
-    root = power_root(expands + w * (1 - 2 * expands), eta).clamp(min=1e-3)
-    # lerp by 0 or 1 is exact, and much faster than where
-    factor = torch.lerp(root, 1 / root, expands) * sign
-    factor = torch.lerp(torch.ones_like(factor), factor, blends.to(a.dtype))
+    expands = ((words >> 29) & 1) == 1
+    root = power_root(torch.where(expands, 1 - w, w), eta).clamp(min=1e-3)
+    factor = torch.where(expands, 1 / root, root)
+    factor = torch.where(((words >> 30) & 1) == 1, -factor, factor)
     middle, half = (a + b) * 0.5, (a - b) * 0.5 * factor
-    return middle + half, middle - half
+    blends = (words >= 0) & crosses
+    return torch.where(blends, middle + half, a), torch.where(blends, middle - half, b)
 
 
 def power_root(x: Tensor, eta: int) -> Tensor:
-    """`x ** (1 / (eta + 1))` for eta + 1 a power of two."""
+    """`x ** (1 / (eta + 1))` for eta + 1 a power of two, every root correctly rounded."""
+    if x.device.type != "cpu":
+        for _ in range(eta.bit_length()):
+            x = x.sqrt()
+        return x
+    # torch.sqrt rounds as the vector library it was built with, NumPy as IEEE wants
+    values = x.numpy()
     for _ in range(eta.bit_length()):
-        x = x.sqrt()
-    return x
+        values = np.sqrt(values)
+    return torch.from_numpy(values)
 
 
 def exchange_mask(draws: Draws, kind: str, n_pairs: int, table: Table, n_points: int) -> Tensor:

@@ -193,7 +193,7 @@ def _search(
 ) -> _Found:
     """Islands from greedy menus; `options` go to `optimize_islands`."""
     methods = [_method(m) for m in islands]
-    fewest = min((m.pop_size for m in methods), default=0)
+    fewest = min((m.size(space.space) for m in methods), default=0)
     with single_threaded():
         start = _warm_menus(space, fitness, device)
     result = optimize_islands(

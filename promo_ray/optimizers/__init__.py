@@ -4,7 +4,8 @@ Larger fitness is better; NaN and infinite fitness count as worst. Random number
 (seed, island, generation), so a run can stop anywhere and go on with the same bits.
 """
 
-from promo_ray.optimizers.archipelago import PopulationIsland, optimize_islands
+from promo_ray.optimizers.archipelago import IslandsResult, PopulationIslands, optimize_islands
+from promo_ray.optimizers.differential import DifferentialEvolution
 from promo_ray.optimizers.genetic import GeneticAlgorithm
 from promo_ray.optimizers.population import (
     Optimizer,
@@ -22,11 +23,13 @@ from promo_ray.optimizers.swarm import ParticleSwarm
 
 __all__ = [
     "Choice",
+    "DifferentialEvolution",
     "GeneticAlgorithm",
     "Integer",
+    "IslandsResult",
     "Optimizer",
     "ParticleSwarm",
-    "PopulationIsland",
+    "PopulationIslands",
     "Ranked",
     "Real",
     "SearchResult",

@@ -298,6 +298,30 @@ def take(rows: Tensor, order: Tensor) -> Tensor:
     return rows.index_select(0, order)
 
 
+def best_of(ranked: Ranked, best: Ranked) -> Ranked:
+    """The better of the first row of a ranking and the best so far, `(*batch, 1, ...)`."""
+    new = ranked.fitness[..., :1], ranked.violation[..., :1]
+    wins = is_better(new, (best.fitness, best.violation))
+    return Ranked(
+        torch.where(wins.unsqueeze(-1), ranked.x[..., :1, :], best.x),
+        torch.where(wins, new[0], best.fitness),
+        torch.where(wins, new[1], best.violation),
+    )
+
+
+def behind(best: Ranked, ranked: Ranked) -> Ranked:
+    """A ranking with the best so far in front and as many rows as before."""
+    is_same = (ranked.x[..., :1, :] == best.x).all(-1)
+    x = torch.cat([best.x, ranked.x[..., :-1, :]], dim=-2)
+    fitness = torch.cat([best.fitness, ranked.fitness[..., :-1]], dim=-1)
+    violation = torch.cat([best.violation, ranked.violation[..., :-1]], dim=-1)
+    return Ranked(
+        torch.where(is_same.unsqueeze(-1), ranked.x, x),
+        torch.where(is_same, ranked.fitness, fitness),
+        torch.where(is_same, ranked.violation, violation),
+    )
+
+
 class Newcomers(NamedTuple):
     """What stands in some rows of a ranking after newcomers came in.
 

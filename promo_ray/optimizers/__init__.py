@@ -4,9 +4,12 @@ Larger fitness is better; NaN and infinite fitness count as worst. Random number
 (seed, island, generation), so a run can stop anywhere and go on with the same bits.
 """
 
+from promo_ray.optimizers.annealing import SimulatedAnnealing
 from promo_ray.optimizers.archipelago import IslandsResult, PopulationIslands, optimize_islands
+from promo_ray.optimizers.cma import CmaEs
 from promo_ray.optimizers.differential import DifferentialEvolution
 from promo_ray.optimizers.genetic import GeneticAlgorithm
+from promo_ray.optimizers.memetic import Memetic
 from promo_ray.optimizers.population import (
     Optimizer,
     Ranked,
@@ -23,10 +26,12 @@ from promo_ray.optimizers.swarm import ParticleSwarm
 
 __all__ = [
     "Choice",
+    "CmaEs",
     "DifferentialEvolution",
     "GeneticAlgorithm",
     "Integer",
     "IslandsResult",
+    "Memetic",
     "Optimizer",
     "ParticleSwarm",
     "PopulationIslands",
@@ -34,6 +39,7 @@ __all__ = [
     "Real",
     "SearchResult",
     "SearchSpace",
+    "SimulatedAnnealing",
     "Subset",
     "from_arrays",
     "from_bytes",

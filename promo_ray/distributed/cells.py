@@ -1,8 +1,10 @@
 """Cells on the actors of a `RayExecutor`: islands that stay in their workers.
 
-A call carries the reference of the cell's last token, so any actor can answer it. When an actor is
-lost its calls go to the others at once, and come home when Ray has started it anew. The driver
-fetches every reply: a copy of each token lies on the driver's node even if the worker's is lost.
+A worker computes one cell at a time. When it is free it takes a cell that it knows, or else one
+that waits for a busy worker: a call carries the reference of the cell's last token, so any actor
+can answer it. So nobody waits behind a slow cell while a worker is free, and when an actor is lost
+its cells go on elsewhere at once. The driver fetches every reply: a copy of each token lies on the
+driver's node even if the worker's node is lost.
 """
 
 from __future__ import annotations
@@ -46,23 +48,38 @@ class RayCells:
         self._replies = [ray.put(Reply(None, token, 0.0)) for token in tokens]
         self._homes = _spread(costs, len(actors))
         self._fetch = fetch
+        self._waiting: list[tuple[int, Any]] = []
         self._calls: dict[Any, _Call] = {}
         self._awaited: dict[Any, int] = {}  # pings of lost workers
         self._dead: set[int] = set()
 
     def submit(self, cell: int, order: Any) -> None:
         """See `Cells.submit`."""
+        self._waiting.append((cell, order))
+        self._dispatch()
+
+    def _present(self) -> list[int]:
         lost = self._dead.union(self._awaited.values())
-        present = [w for w in range(len(self._actors)) if w not in lost]
-        home = self._homes[cell]
-        if present and home in lost:
-            busy = [call.worker for call in self._calls.values()]
-            home = min(present, key=lambda w: (busy.count(w), w))
-        # with nobody else to ask, Ray repeats the call itself when a worker is back
-        n_retries = 0 if len(present) > 1 else -1
-        call = self._actors[home].advance.options(max_task_retries=n_retries)
+        return [w for w in range(len(self._actors)) if w not in lost]
+
+    def _dispatch(self) -> None:
+        """Give free workers cells that wait: their own first, then those of others."""
+        busy = {call.worker for call in self._calls.values()}
+        free = [w for w in self._present() if w not in busy]
+        for is_home in (True, False):
+            for cell, order in list(self._waiting):
+                worker = self._homes[cell] if is_home else next(iter(free), None)
+                if worker in free:
+                    free.remove(worker)
+                    self._waiting.remove((cell, order))
+                    self._send(cell, worker, order)
+
+    def _send(self, cell: int, worker: int, order: Any) -> None:
+        self._homes[cell] = worker
+        # lost calls are sent again from here, to whoever is free
+        call = self._actors[worker].advance.options(max_task_retries=0)
         reference = call.remote(self._run, cell, [self._replies[cell]], order)
-        self._calls[reference] = _Call(cell, home, order)
+        self._calls[reference] = _Call(cell, worker, order)
 
     def collect(self) -> list[Done]:
         """See `Cells.collect`."""
@@ -76,6 +93,7 @@ class RayCells:
                     self._welcome(reference)
                 elif (done := self._answer(reference)) is not None:
                     found.append(done)
+            self._dispatch()
         return sorted(found, key=lambda done: done.cell)
 
     def _answer(self, reference: Any) -> Done | None:
@@ -85,7 +103,7 @@ class RayCells:
             reply: Reply = ray.get(reference)
         except (RayActorError, ObjectLostError) as error:
             self._lose(call.worker, error)
-            self.submit(call.cell, call.order)
+            self._waiting.insert(0, (call.cell, call.order))
             return None
         except ray.exceptions.RayTaskError:
             reply = self._fetch(reference)  # raises the error of the worker as itself
@@ -114,12 +132,10 @@ class RayCells:
 
     def release(self) -> None:
         """Let go of the cells; waits for calls under way, but not for long."""
-        lost = self._dead.union(self._awaited.values())
-        present = [actor for w, actor in enumerate(self._actors) if w not in lost]
-        waits = [actor.forget.remote(self._run.run_id) for actor in present]
+        waits = [self._actors[w].forget.remote(self._run.run_id) for w in self._present()]
         if waits:
             ray.wait(waits, num_returns=len(waits), timeout=_RELEASE_S)
-        self._calls, self._awaited, self._replies = {}, {}, []
+        self._waiting, self._calls, self._awaited, self._replies = [], {}, {}, []
 
 
 def _spread(costs: Sequence[float], n_workers: int) -> list[int]:

@@ -81,6 +81,12 @@ def test_every_policy_keeps_bits_and_never_loses_the_best(
         assert best == sorted(best)
 
 
+def test_a_state_restored_again_and_again_gives_the_same_bits(tmp_path: Path) -> None:
+    for k in range(1, 6):
+        last = search(1_000 * k, checkpoint_uri=str(tmp_path), migrate_every=5)
+    assert same(last, search(5_000, migrate_every=5))
+
+
 @pytest.mark.parametrize("name", sorted(methods("optimizers")))
 def test_every_method_can_be_an_island(name: str, tmp_path: Path) -> None:
     islands = (name, "ga", name)

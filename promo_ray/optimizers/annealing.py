@@ -287,7 +287,7 @@ def _spread(fitness: Tensor) -> Tensor:
 
 def _visiting_temperature(iteration: float) -> float:
     """Temperature of the visits (Tsallis and Stariolo 1996, eq. of the schedule)."""
-    return _T0 * (2 ** (_VISIT - 1) - 1) / ((iteration + 2) ** (_VISIT - 1) - 1)
+    return float(_T0 * (2 ** (_VISIT - 1) - 1) / ((iteration + 2) ** (_VISIT - 1) - 1))
 
 
 def _visit(draws: Draws, temperature: float, n: int, d: int) -> Tensor:

@@ -12,7 +12,18 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promo_ray.errors import ConfigError
-from promo_ray.optimizers.covariance import Model, new_model, sample, stretch, update, weights_of
+from promo_ray.optimizers.covariance import (
+    Model,
+    held,
+    individuals,
+    new_model,
+    sample,
+    stretch,
+    update,
+    weights_of,
+    width_of,
+    with_choices,
+)
 from promo_ray.optimizers.population import (
     Clock,
     PopulationMethod,
@@ -36,7 +47,7 @@ class CmaState(NamedTuple):
     Attributes:
         space, clock: see `population.Optimizer`.
         mean, sigma, cov, basis, axes, path_s, path_c, age: see `covariance.Model`.
-        x: `(*batch, pop, genes)` latent samples.
+        x: `(*batch, pop, genes)` samples as shares of latent ranges, not yet mirrored into them.
         fitness, violation: `(*batch, pop)` of `x`.
         best_x: `(*batch, 1, genes)` individual.
         best_fitness, best_violation: `(*batch, 1)`.
@@ -76,7 +87,7 @@ class CmaEs(PopulationMethod):
     """Evolution strategy that learns the covariance of good steps; one run without restarts.
 
     For 2 to 100 genes that depend on one another; float64 if more than five digits matter.
-    Real genes stop at their bounds, and the distribution learns from where they stopped.
+    The box is mirrored at its bounds.
 
     Attributes:
         pop_size: samples per generation; 0 = 4 + 3 ln(genes), even.
@@ -119,14 +130,14 @@ class CmaEs(PopulationMethod):
         shape = (*batch, self.size(space), space.n_genes)
         x = first_population(self.method, clock, space, shape, like, x0)
         table = space.table(like.device, dtype)
-        width = torch.where(table.high > table.low, table.high - table.low, 1.0)
-        mean = (x[..., 0, :] - table.low) / width
+        x = (x - table.low) / width_of(table)
+        mean = x[..., 0, :]
         sigma = torch.full(batch, self.sigma, dtype=dtype, device=like.device)
         model = new_model(mean, sigma, self.is_separable)
         if x0 is None:
             x = self._samples(space, clock, model)
         worst = torch.full(shape[:-1], torch.inf, dtype=dtype, device=like.device)
-        first = space.snap(x[..., :1, :])
+        first = individuals(space, x[..., :1, :])
         return CmaState(
             space, clock, *model, x, -worst, worst, first, -worst[..., :1], worst[..., :1],
             torch.zeros_like(sigma),
@@ -136,27 +147,26 @@ class CmaEs(PopulationMethod):
         """See `Optimizer.ask`."""
         if state.clock.generation > 0:
             state = state._replace(x=self._samples(state.space, state.clock, state.model()))
-        x = state.space.snap(state.x)
+        x = individuals(state.space, state.x)
         return state._replace(clock=state.clock._replace(is_asked=True)), x
 
-    def tell(
-        self, state: CmaState, fitness: Tensor, violation: Tensor | None = None
-    ) -> CmaState:
+    def tell(self, state: CmaState, fitness: Tensor, violation: Tensor | None = None) -> CmaState:
         """See `Optimizer.tell`."""
         state, fitness, violation = self._told(state, fitness, violation, state.x)
-        asked = ranked_of(state.space.snap(state.x), fitness, violation)
+        asked = ranked_of(individuals(state.space, state.x), fitness, violation)
         best = best_of(asked, state.best())
         order = self._order(state, fitness, violation)
         n, d = state.x.shape[-2:]
         table = state.space.table(state.x.device, state.x.dtype)
-        width = torch.where(table.high > table.low, table.high - table.low, 1.0)
         model = state.model()
         factor = stretch(model, table, n)
-        ranked = (take(state.x, order) - table.low) / width
         scale = (model.sigma.unsqueeze(-1) * factor).unsqueeze(-2)
-        steps = (ranked - model.mean.unsqueeze(-2)) / scale
-        model = update(model, steps, factor, weights_of(d, n, self.is_separable))
-        model = model._replace(mean=model.mean.clamp(0, 1), sigma=model.sigma.clamp(1e-30, 1e3))
+        x = take(state.x, order)
+        steps = (x - model.mean.unsqueeze(-2)) / scale
+        model = held(update(model, steps, factor, weights_of(d, n, self.is_separable)))
+        if not state.space.is_real:
+            mean = torch.where(table.is_unordered, x[..., 0, :], model.mean)
+            model = model._replace(mean=mean)
         return state._replace(
             **model._asdict(), fitness=fitness, violation=violation, best_x=best.x,
             best_fitness=best.fitness, best_violation=best.violation,
@@ -164,7 +174,7 @@ class CmaEs(PopulationMethod):
 
     def ranked(self, state: CmaState) -> Ranked:
         """See `Optimizer.ranked`; the best so far, then the last samples."""
-        last = ranked_of(state.space.snap(state.x), state.fitness, state.violation)
+        last = ranked_of(individuals(state.space, state.x), state.fitness, state.violation)
         return behind(state.best(), last)
 
     def replace_worst(
@@ -177,37 +187,36 @@ class CmaEs(PopulationMethod):
         ranks: Tensor | None = None,
     ) -> CmaState:
         """See `Optimizer.replace_worst`; the mean goes to a newcomer better than all so far."""
+        table = state.space.table(x.device, x.dtype)
+        share = (x - table.low) / width_of(table)
         order = best_first(state.fitness, state.violation)
         here = ranked_of(state.x, state.fitness, state.violation)
-        new = newcomers(here, x, fitness, violation, ranks)
+        new = newcomers(here, share, fitness, violation, ranks)
         at = order.gather(-1, new.ranks)
-        arrived = ranked_of(new.x, new.fitness, new.violation)
+        arrived = ranked_of(x, torch.where(new.enters, new.fitness, -torch.inf), new.violation)
         best = best_of(arrived, state.best())
         wins = (best.fitness != state.best_fitness) | (best.violation != state.best_violation)
-        table = state.space.table(x.device, x.dtype)
-        width = torch.where(table.high > table.low, table.high - table.low, 1.0)
-        goal = (best.x[..., 0, :] - table.low) / width
+        goal = (best.x[..., 0, :] - table.low) / width_of(table)
         return state._replace(
             x=state.x.scatter(-2, at.unsqueeze(-1).expand_as(x), new.x),
             fitness=state.fitness.scatter(-1, at, new.fitness),
             violation=state.violation.scatter(-1, at, new.violation),
             mean=torch.where(wins, goal, state.mean),
-            best_x=torch.where(wins.unsqueeze(-1), state.space.snap(best.x), state.best_x),
+            best_x=best.x,
             best_fitness=best.fitness,
             best_violation=best.violation,
         )
 
     def _samples(self, space: SearchSpace, clock: Clock, model: Model) -> Tensor:
-        """Latent samples of the next generation, inside the box: `(*batch, pop, genes)`."""
+        """Samples of the next generation, `(*batch, pop, genes)`."""
         n, d = self.size(space), space.n_genes
         batch = model.mean.shape[:-1]
         table = space.table(model.mean.device, model.mean.dtype)
         draws = self._draws(_Timed(clock), batch, model.mean)
         steps = sample(model, draws.normal(n, d))
         scale = (model.sigma.unsqueeze(-1) * stretch(model, table, n)).unsqueeze(-2)
-        unit = model.mean.unsqueeze(-2) + scale * steps
-        x = table.low + unit * (table.high - table.low)
-        return torch.clamp(x, table.low, table.high)
+        x = model.mean.unsqueeze(-2) + scale * steps
+        return x if space.is_real else with_choices(x, model, table, draws)
 
 
 class _Timed(NamedTuple):

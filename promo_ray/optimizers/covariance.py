@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from promo_ray.optimizers.space import Table
+from promo_ray.optimizers.draws import Draws
+from promo_ray.optimizers.space import SearchSpace, Table
 
 
 class Weights(NamedTuple):
@@ -43,7 +44,7 @@ class Weights(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A normal distribution with its paths, in latent coordinates over their ranges.
+    """A normal distribution with its paths; a latent range has length 1 and begins at 0.
 
     Attributes:
         mean: `(*batch, genes)`.
@@ -78,9 +79,7 @@ def weights_of(d: int, n: int, is_separable: bool) -> Weights:
         c_1, c_mu = c_1 * (d + 2) / 3, min(c_mu * (d + 2) / 3, 0.9)
         c_1 = min(c_1, 1 - c_mu)
     mu_neg = sum(others) ** 2 / max(sum(w * w for w in others), 1e-300)
-    scale = min(
-        1 + c_1 / c_mu, 1 + 2 * mu_neg / (mu_eff + 2), (1 - c_1 - c_mu) / (d * c_mu)
-    )
+    scale = min(1 + c_1 / c_mu, 1 + 2 * mu_neg / (mu_eff + 2), (1 - c_1 - c_mu) / (d * c_mu))
     total = sum(parents)
     total_neg = max(-sum(others), 1e-300)
     up = [w / total for w in parents] + [max(scale, 0) * w / total_neg for w in others]
@@ -119,6 +118,53 @@ def _is_separable(model: Model) -> bool:
     return model.cov.ndim == model.mean.ndim
 
 
+def variances(model: Model) -> Tensor:
+    """Variance of every gene, `(*batch, genes)`, in units of sigma."""
+    return model.cov if _is_separable(model) else model.cov.diagonal(dim1=-2, dim2=-1)
+
+
+def width_of(table: Table) -> Tensor:
+    """Latent range of every gene, 1 where it has none: `(genes,)`."""
+    return torch.where(table.high > table.low, table.high - table.low, 1.0)
+
+
+def mirrored(share: Tensor) -> Tensor:
+    """Points of the line folded into [0, 1]; those inside stay as they are.
+
+    The distribution lives on the whole line and sees the box mirrored at its bounds, so that
+    bounds distort neither its mean nor its covariance.
+    """
+    folded = torch.remainder(share, 2)
+    return torch.where(folded > 1, 2 - folded, folded)
+
+
+def individuals(space: SearchSpace, share: Tensor) -> Tensor:
+    """Individuals `(..., genes)` of points of the line as shares of each gene's range."""
+    table = space.table(share.device, share.dtype)
+    x = table.low + mirrored(share) * (table.high - table.low)
+    return space.snap(torch.clamp(x, table.low, table.high))
+
+
+def held(model: Model) -> Model:
+    """The same distribution near the box, with deviations of at most half of a range."""
+    period = 2 * torch.floor(model.mean / 2)
+    longest = variances(model).amax(-1).clamp(min=1e-30).sqrt()
+    sigma = torch.minimum(model.sigma, 0.5 / longest).clamp(min=1e-30)
+    return model._replace(mean=model.mean - period, sigma=sigma)
+
+
+def with_choices(share: Tensor, model: Model, table: Table, draws: Draws) -> Tensor:
+    """Samples `(*batch, n, genes)` whose genes without order keep the value of the mean.
+
+    One such gene per sample on average is drawn anew; the best sample hands its values on.
+    """
+    n, d = share.shape[-2:]
+    rate = 1 / max(1, int(table.is_unordered.sum()))
+    anew, changes = draws.unit(n, d), draws.unit(n, d) < rate
+    chosen = torch.where(changes, anew, model.mean.unsqueeze(-2))
+    return torch.where(table.is_unordered, chosen, share)
+
+
 def sample(model: Model, z: Tensor) -> Tensor:
     """Steps `(*batch, n, genes)` of the distribution, in units of sigma, from normal numbers."""
     scaled = z * model.axes.unsqueeze(-2)
@@ -133,12 +179,13 @@ def stretch(model: Model, table: Table, n: int) -> Tensor:
     A whole number leaves its cell with a probability of at least 1 / (genes * n) per sample.
     """
     d = model.mean.shape[-1]
-    width = torch.where(table.high > table.low, table.high - table.low, 1.0)
-    at = table.low + model.mean * width
+    width = width_of(table)
+    at = table.low + mirrored(model.mean) * width
     edge = 0.5 - (at - torch.floor(at + 0.5)).abs()
-    quantile = math.sqrt(2) * float(torch.erfinv(torch.tensor(1 - 1 / (d * n), dtype=torch.float64)))
-    variance = model.cov if _is_separable(model) else model.cov.diagonal(dim1=-2, dim2=-1)
-    deviation = model.sigma.unsqueeze(-1) * variance.clamp(min=1e-300 if at.dtype == torch.float64 else 1e-30).sqrt() * width
+    quantile = math.sqrt(2) * float(
+        torch.erfinv(torch.tensor(1 - 1 / (d * n), dtype=torch.float64))
+    )
+    deviation = model.sigma.unsqueeze(-1) * variances(model).clamp(min=1e-30).sqrt() * width
     factor = (edge / max(quantile, 0.1) / deviation).clamp(min=1)
     return torch.where(table.is_whole, factor, 1.0)
 

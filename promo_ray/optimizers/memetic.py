@@ -13,7 +13,19 @@ from torch import Tensor
 
 from promo_ray.errors import ConfigError
 from promo_ray.optimizers.cma import default_size
-from promo_ray.optimizers.covariance import Model, new_model, sample, stretch, update, weights_of
+from promo_ray.optimizers.covariance import (
+    Model,
+    held,
+    individuals,
+    new_model,
+    sample,
+    stretch,
+    update,
+    variances,
+    weights_of,
+    width_of,
+    with_choices,
+)
 from promo_ray.optimizers.draws import Draws
 from promo_ray.optimizers.population import (
     Clock,
@@ -23,19 +35,19 @@ from promo_ray.optimizers.population import (
     behind,
     best_of,
     first_population,
-    is_better,
     newcomers,
     ranked_of,
     split,
     stack,
     take,
 )
-from promo_ray.optimizers.space import SearchSpace, Table, pick_device
+from promo_ray.optimizers.space import SearchSpace, pick_device
 from promo_ray.registry import register
 
 _START, _SWEEP, _RUN = 0, 1, 2
 _GRID = 24  # points along a gene at least before the sweep closes in
-_ZOOMS = 3  # rounds of closing in
+# peaks to close in on, and how far about them in steps of the grid
+_ZOOMS = ((8, 1.0), (8, 0.7), (8, 0.5), (8, 0.3), (4, 0.2), (2, 0.1), (1, 0.05))
 _MOST = 32  # largest run in multiples of the smallest
 _MOST_FULL = 150  # genes up to which runs learn a full covariance
 
@@ -46,8 +58,6 @@ class Control(NamedTuple):
     Attributes:
         phase: 0 = first population, 1 = sweep, 2 = CMA-ES run.
         gene, turn: gene and round of the sweep.
-        center, reach: middle and half width of the part of the gene that is looked at, as shares
-            of its range.
         size: samples per update of the run, in populations.
         pooled: populations told of since the last update.
         is_large: the run is one of growing size.
@@ -59,8 +69,6 @@ class Control(NamedTuple):
     phase: float = _START
     gene: float = 0
     turn: float = 0
-    center: float = 0.5
-    reach: float = 0.5
     size: float = 1
     pooled: float = 0
     is_large: float = 0
@@ -75,12 +83,13 @@ class MemeticState(NamedTuple):
 
     Attributes:
         space, clock: see `population.Optimizer`.
-        control: `(*batch, 12)` float64, see `Control`.
+        control: `(*batch, 10)` float64, see `Control`.
         mean, sigma, cov, basis, axes, path_s, path_c, age: see `covariance.Model`.
-        x: `(*batch, pop, genes)` latent points asked for last.
+        x: `(*batch, pop, genes)` points asked for last, as shares of latent ranges, not yet
+            mirrored into them.
         fitness, violation: `(*batch, pop)` of `x`.
-        pool_x, pool_fitness, pool_violation: `(*batch, 32 pop, ...)` samples of the present run
-            since its last update.
+        pool_x, pool_fitness, pool_violation: `(*batch, 32 pop, ...)` what was told of the gene
+            that is swept, or of the run since its last update.
         trace: `(*batch, n)` best fitness of the last updates.
         best_x: `(*batch, 1, genes)` individual.
         best_fitness, best_violation: `(*batch, 1)`.
@@ -138,6 +147,7 @@ class Memetic(PopulationMethod):
         pop_size: individuals per generation; 0 = 4 + 3 ln(genes), even.
         sigma: first step size of runs from random points, as a share of each gene's range.
         sweeps: whether to sweep; not worth it below 200 evaluations per gene.
+        first_growth: populations per generation of the first large run.
         epsilon_generations: see `PopulationMethod`.
     """
 
@@ -147,12 +157,16 @@ class Memetic(PopulationMethod):
     pop_size: int = 0
     sigma: float = 0.25
     sweeps: bool = True
+    first_growth: int = 3
 
     def __post_init__(self) -> None:
         if self.pop_size:
             super().__post_init__()
-        if not 0 < self.sigma <= 1:
-            raise ConfigError(f"sigma must be in (0, 1]; got {self.sigma}")
+        if not 0 < self.sigma <= 1 or not 1 <= self.first_growth <= _MOST:
+            raise ConfigError(
+                f"sigma in (0, 1] and first_growth in [1, {_MOST}] must hold; "
+                f"got {self.sigma}, {self.first_growth}"
+            )
 
     def size(self, space: SearchSpace) -> int:
         """See `Optimizer.size`."""
@@ -178,17 +192,19 @@ class Memetic(PopulationMethod):
         zeros = x.new_zeros(batch)
         control = torch.tensor(Control(), dtype=torch.float64).expand(*batch, -1).clone()
         model = new_model(x[..., 0, :] * 0 + 0.5, zeros + self.sigma, d > _MOST_FULL)
-        pool = [x.new_zeros((*batch, _MOST * n, *rest)) for rest in ((d,), (), ())]
+        pool, values = x.new_zeros((*batch, _MOST * n, d)), x.new_zeros((*batch, _MOST * n))
+        table = space.table(like.device, dtype)
+        x = (x - table.low) / width_of(table)
         trace = x.new_zeros((*batch, 10 + math.ceil(30 * d / n)))
         return MemeticState(
-            space, clock, control, *model, x, -worst, worst, *pool, trace,
-            space.snap(x[..., :1, :]), -worst[..., :1], worst[..., :1], zeros,
+            space, clock, control, *model, x, -worst, worst, pool, values, values, trace,
+            individuals(space, x[..., :1, :]), -worst[..., :1], worst[..., :1], zeros,
         )  # fmt: skip
 
     def ask(self, state: MemeticState) -> tuple[MemeticState, Tensor]:
         """See `Optimizer.ask`; the first individuals asked for are the first population."""
         state = _each(state, self._ask_one)
-        x = state.space.snap(state.x)
+        x = individuals(state.space, state.x)
         return state._replace(clock=state.clock._replace(is_asked=True)), x
 
     def tell(
@@ -196,7 +212,7 @@ class Memetic(PopulationMethod):
     ) -> MemeticState:
         """See `Optimizer.tell`."""
         state, fitness, violation = self._told(state, fitness, violation, state.x)
-        asked = ranked_of(state.space.snap(state.x), fitness, violation)
+        asked = ranked_of(individuals(state.space, state.x), fitness, violation)
         best = best_of(asked, state.best())
         state = state._replace(
             fitness=fitness, violation=violation, best_x=best.x, best_fitness=best.fitness,
@@ -206,7 +222,7 @@ class Memetic(PopulationMethod):
 
     def ranked(self, state: MemeticState) -> Ranked:
         """See `Optimizer.ranked`; the best so far, then the last generation."""
-        last = ranked_of(state.space.snap(state.x), state.fitness, state.violation)
+        last = ranked_of(individuals(state.space, state.x), state.fitness, state.violation)
         return behind(state.best(), last)
 
     def replace_worst(
@@ -223,7 +239,7 @@ class Memetic(PopulationMethod):
         best = best_of(ranked_of(new.x, new.fitness, new.violation), state.best())
         wins = (best.fitness != state.best_fitness) | (best.violation != state.best_violation)
         table = state.space.table(x.device, x.dtype)
-        goal = (best.x[..., 0, :] - table.low) / _width(table)
+        goal = (best.x[..., 0, :] - table.low) / width_of(table)
         return state._replace(
             mean=torch.where(wins, goal, state.mean),
             best_x=torch.where(wins.unsqueeze(-1), best.x, state.best_x),
@@ -250,7 +266,8 @@ class Memetic(PopulationMethod):
                 return self._run_here(state, control)
             return _stored(state, _to_gene(state, control, 0))
         if control.phase == _SWEEP:
-            control = _closed_in(state, control)
+            state = _pooled(state, int(control.turn))
+            control = _next_turn(state, control)
             if control.gene >= state.space.n_genes:
                 return self._run_here(state, control)
             return _stored(state, control)
@@ -258,8 +275,7 @@ class Memetic(PopulationMethod):
 
     def _run_here(self, state: MemeticState, control: Control) -> MemeticState:
         """A run of small steps from the best so far."""
-        table = state.space.table(state.x.device, state.x.dtype)
-        mean = (state.best_x[0] - table.low) / _width(table)
+        mean = _best_share(state)[0]
         sigma = self.sigma / 4 if self.sweeps else self.sigma
         model = new_model(mean, torch.full_like(state.sigma, sigma), _separable(state))
         control = control._replace(phase=_RUN, size=1, pooled=0, is_large=0, updates=0)
@@ -268,11 +284,7 @@ class Memetic(PopulationMethod):
     def _run_on(self, state: MemeticState, control: Control, draws: Draws) -> MemeticState:
         """Pool the samples told; update the run when they are enough; restart when it is done."""
         n = state.x.shape[0]
-        own = slice(int(control.pooled) * n, (int(control.pooled) + 1) * n)
-        pools = [p.clone() for p in (state.pool_x, state.pool_fitness, state.pool_violation)]
-        for pool, values in zip(pools, (state.x, state.fitness, state.violation), strict=True):
-            pool[own] = values
-        state = state._replace(pool_x=pools[0], pool_fitness=pools[1], pool_violation=pools[2])
+        state = _pooled(state, int(control.pooled))
         spent = {"large" if control.is_large else "small": n}
         control = control._replace(
             pooled=control.pooled + 1,
@@ -290,15 +302,14 @@ class Memetic(PopulationMethod):
         n = int(control.size) * state.x.shape[0]
         order = self._order(state, state.pool_fitness[:n], state.pool_violation[:n])
         table = state.space.table(state.x.device, state.x.dtype)
-        x = (take(state.pool_x[:n], order) - table.low) / _width(table)
+        x = take(state.pool_x[:n], order)
         model = state.model()
         factor = stretch(model, table, n)
         steps = (x - model.mean) / (model.sigma * factor)
-        steps = torch.where(table.is_unordered, 0.0, steps)
         weights = weights_of(x.shape[-1], n, _separable(state))
-        model = update(model, steps, factor, weights)
-        mean = torch.where(table.is_unordered, x[0], model.mean.clamp(0, 1))
-        model = model._replace(mean=mean, sigma=model.sigma.clamp(1e-30, 1e3))
+        model = held(update(model, steps, factor, weights))
+        if not state.space.is_real:
+            model = model._replace(mean=torch.where(table.is_unordered, x[0], model.mean))
         trace = torch.cat([state.trace[1:], state.pool_fitness[order[:1]]])
         return state._replace(**model._asdict(), trace=trace)
 
@@ -309,7 +320,7 @@ class Memetic(PopulationMethod):
         is_large = control.large <= control.small
         sigma, size = self.sigma, 1.0
         if is_large:
-            size = min(_MOST, 2 * control.grown if control.grown else 1)
+            size = min(_MOST, 2 * control.grown if control.grown else self.first_growth)
             control = control._replace(grown=size)
         else:
             sigma *= 10 ** (-2 * float(u[d]))
@@ -318,16 +329,17 @@ class Memetic(PopulationMethod):
         return _stored(state._replace(**model._asdict()), control)
 
 
-def _each(
-    state: MemeticState, change: Callable[[MemeticState], MemeticState]
-) -> MemeticState:
+def _each(state: MemeticState, change: Callable[[MemeticState], MemeticState]) -> MemeticState:
     """A change of single states, for every island of a batch."""
     batch = state.epsilon.shape
     if not batch:
         return change(state)
     many = stack([change(s) for s in split(state)])
-    tensors = [t.unflatten(0, batch) for t in many[2:]]  # type: ignore[union-attr]
-    return MemeticState(state.space, state.clock, *tensors)  # type: ignore[arg-type]
+    tensors = {
+        name: getattr(many, name).reshape(*batch, *getattr(many, name).shape[1:])
+        for name in MemeticState._fields[2:]
+    }
+    return state._replace(**tensors)
 
 
 def _stored(state: MemeticState, control: Control) -> MemeticState:
@@ -338,68 +350,89 @@ def _separable(state: MemeticState) -> bool:
     return state.cov.ndim == state.mean.ndim
 
 
-def _width(table: Table) -> Tensor:
-    return torch.where(table.high > table.low, table.high - table.low, 1.0)
-
-
 def _n_grid(n: int) -> int:
     return math.ceil(_GRID / n)
+
+
+def _pooled(state: MemeticState, number: int) -> MemeticState:
+    """What was told last as population `number` of the pool."""
+    n = state.x.shape[0]
+    pools = [p.clone() for p in (state.pool_x, state.pool_fitness, state.pool_violation)]
+    for pool, values in zip(pools, (state.x, state.fitness, state.violation), strict=True):
+        pool[number * n : (number + 1) * n] = values
+    return state._replace(pool_x=pools[0], pool_fitness=pools[1], pool_violation=pools[2])
 
 
 def _to_gene(state: MemeticState, control: Control, gene: int) -> Control:
     """The sweep at the start of a gene; genes without choice are passed over."""
     while gene < state.space.n_genes and state.space.lower[gene] == state.space.upper[gene]:
         gene += 1
-    return control._replace(gene=gene, turn=0, center=0.5, reach=0.5)
+    return control._replace(gene=gene, turn=0)
 
 
 def _along(state: MemeticState, control: Control, draws: Draws) -> Tensor:
     """Points along one gene through the best so far, `(pop, genes)`."""
-    n, gene = state.x.shape[0], int(control.gene)
-    n_parts = _n_grid(n) if control.turn < _n_grid(n) else 1
-    # stratified: one point in each of n equal cells, for the grid in each n_parts-th
-    part = control.turn if n_parts > 1 else 0
-    cell = torch.arange(n, dtype=state.x.dtype, device=state.x.device) * n_parts + part
-    share = (cell + draws.uniform(n)) / (n * n_parts)
-    unit = (control.center + (2 * share - 1) * control.reach).clamp(0, 1)
-    table = state.space.table(state.x.device, state.x.dtype)
-    low, high = table.low[gene], table.high[gene]
-    x = state.best_x.expand_as(state.x).clone()
-    x[:, gene] = torch.clamp(low + unit * (high - low), low, high)
+    n, gene, turn = state.x.shape[0], int(control.gene), int(control.turn)
+    n_grid = _n_grid(n)
+    u = draws.uniform(n)
+    place = torch.arange(n, dtype=state.x.dtype, device=state.x.device)
+    if turn < n_grid:
+        share = (place * n_grid + turn + u) / (n * n_grid)
+        # the bounds themselves: the answer often lies there
+        share[0] = 0.0 if turn == 0 else share[0]
+        share[-1] = 1.0 if turn == n_grid - 1 else share[-1]
+    else:
+        n_peaks, reach = _ZOOMS[turn - n_grid]
+        peaks = _peaks(state, turn, gene, n_peaks)
+        spread = 2 * ((place / len(peaks)).floor() + u) / math.ceil(n / len(peaks)) - 1
+        share = peaks[place.long() % len(peaks)] + spread * (reach / (n * n_grid))
+    x = _best_share(state).expand_as(state.x).clone()
+    x[:, gene] = share.clamp(0, 1)
     return x
 
 
-def _closed_in(state: MemeticState, control: Control) -> Control:
-    """The sweep after a round: the next round, closer about the best, or the next gene."""
-    n, gene = state.x.shape[0], int(control.gene)
+def _best_share(state: MemeticState) -> Tensor:
+    """The best so far as shares of latent ranges, `(1, genes)`."""
     table = state.space.table(state.x.device, state.x.dtype)
-    turn = int(control.turn) + 1
-    low, width = float(table.low[gene]), float(_width(table)[gene])
-    is_fine = bool(table.is_whole[gene]) and 2 * control.reach * width < n
-    if turn < _n_grid(n):
+    return (state.best_x - table.low) / width_of(table)
+
+
+def _peaks(state: MemeticState, turn: int, gene: int, n_peaks: int) -> Tensor:
+    """Values of a gene that were better than those next to them, best first: `(<= n_peaks,)`."""
+    n = turn * state.x.shape[0]
+    bad = state.pool_violation[:n] > 0
+    score = torch.where(bad, -torch.inf, state.pool_fitness[:n])
+    value, order = torch.cat([state.pool_x[:n, gene], _best_share(state)[:, gene]]).sort(
+        stable=True
+    )
+    score = torch.cat([score, state.best_fitness])[order]
+    edge = score.new_full((1,), -torch.inf)
+    padded = torch.cat([edge, score, edge])
+    is_peak = (score >= padded[:-2]) & (score >= padded[2:])
+    best = torch.where(is_peak, score, -torch.inf).argsort(descending=True, stable=True)
+    return value[best[: min(n_peaks, int(is_peak.sum()))]]
+
+
+def _next_turn(state: MemeticState, control: Control) -> Control:
+    """The sweep after a round: the next round about the best values, or the next gene."""
+    n, gene, turn = state.x.shape[0], int(control.gene), int(control.turn) + 1
+    table = state.space.table(state.x.device, state.x.dtype)
+    is_coarse = turn < _n_grid(n)
+    step = float(width_of(table)[gene]) / (n * _n_grid(n))
+    is_known = bool(table.is_unordered[gene]) or (bool(table.is_whole[gene]) and step < 1)
+    if is_coarse or not (is_known or turn >= _n_grid(n) + len(_ZOOMS)):
         return control._replace(turn=turn)
-    if turn >= _n_grid(n) + _ZOOMS or is_fine or bool(table.is_unordered[gene]):
-        return _to_gene(state, control, gene + 1)
-    n_parts = _n_grid(n) if turn == _n_grid(n) else 1
-    center = (float(state.best_x[0, gene]) - low) / width
-    return control._replace(turn=turn, center=center, reach=control.reach * 2 / (n * n_parts))
+    return _to_gene(state, control, gene + 1)
 
 
 def _samples(state: MemeticState, control: Control, draws: Draws) -> Tensor:
-    """Latent samples of the run, inside the box: `(pop, genes)`."""
+    """Samples of the run, `(pop, genes)`."""
     n, d = state.x.shape
     model = state.model()
     table = state.space.table(state.x.device, state.x.dtype)
     factor = stretch(model, table, n * int(control.size))
-    unit = model.mean + model.sigma * factor * sample(model, draws.normal(n, d))
-    x = torch.clamp(table.low + unit * (table.high - table.low), table.low, table.high)
-    if state.space.is_real or not bool(table.is_unordered.any()):
-        return x
-    kept = table.low + model.mean * _width(table)
-    anew = table.low + draws.unit(n, d) * _width(table)
-    rate = 1 / int(table.is_unordered.sum())
-    mutated = torch.where(draws.unit(n, d) < rate, anew, kept)
-    return torch.where(table.is_unordered, mutated, x)
+    x = model.mean + model.sigma * factor * sample(model, draws.normal(n, d))
+    return x if state.space.is_real else with_choices(x, model, table, draws)
 
 
 def _is_done(state: MemeticState, control: Control) -> bool:
@@ -410,10 +443,10 @@ def _is_done(state: MemeticState, control: Control) -> bool:
     last = state.trace[-window:]
     if control.updates >= window:
         level = float(last.abs().max())
-        if not math.isfinite(level) or float(last.max() - last.min()) <= 4 * eps * level + 1e-13:
+        tolerance = 4 * eps * level + 1e-11 * min(level, 1.0)
+        if not math.isfinite(level) or float(last.max() - last.min()) <= tolerance:
             return True
-    cov = state.cov if _separable(state) else state.cov.diagonal()
-    longest = float(state.sigma) * math.sqrt(max(float(cov.max()), 0.0))
+    longest = float(state.sigma) * math.sqrt(max(float(variances(state.model()).max()), 0.0))
     is_flat = float(state.axes.max()) > 1e7 * float(state.axes.min())
     limit = 100 + 150 * (d + 3) ** 2 / math.sqrt(n)
-    return longest < 16 * eps or is_flat or longest > 1e3 or control.updates > limit
+    return longest < 16 * eps or is_flat or control.updates > limit

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _POINTER, _COUNT, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-_START = [_POINTER, _COUNT, ctypes.c_uint64, _COUNT]  # keys, n_keys, first word, n
+_START: list[Any] = [_POINTER, _COUNT, ctypes.c_uint64, _COUNT]  # keys, n_keys, first word, n
 _ARGUMENTS: dict[str, list[Any]] = {
     "promo_rows": [_COUNT, _COUNT, *[_POINTER] * 4],
     "promo_move": [

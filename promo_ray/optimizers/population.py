@@ -191,7 +191,8 @@ class PopulationMethod:
         share = 1 - state.clock.generation / (self.epsilon_generations + 1)
         if share <= 0 or not state.clock.is_constrained:
             return violation
-        return (violation - state.epsilon.unsqueeze(-1) * share**3).clamp(min=0)
+        epsilon: Tensor = state.epsilon
+        return torch.clamp(violation - epsilon.unsqueeze(-1) * share**3, min=0)
 
     def _order(self, state: Any, fitness: Tensor, violation: Tensor) -> Tensor:
         """Rows best first by the relaxed rule, the exactly best one in front all the same."""
@@ -199,7 +200,8 @@ class PopulationMethod:
             return torch.sort(fitness, dim=-1, descending=True, stable=True).indices
         order = best_first(fitness, self._relaxed(state, violation))
         is_other = order != best_first(fitness, violation)[..., :1]
-        return order.gather(-1, is_other.to(torch.int8).argsort(dim=-1, stable=True))
+        front = is_other.to(torch.int8).sort(dim=-1, stable=True).indices
+        return order.gather(-1, front)
 
     def _replaces(
         self, state: Any, new: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor]
@@ -240,7 +242,7 @@ def first_population(
     like: Tensor,
     x0: ArrayLike | None = None,
 ) -> Tensor:
-    """Uniform latent points `shape` = `(*batch, pop, genes)`, the first of each replaced by `x0`."""
+    """Uniform latent points of `shape` `(*batch, pop, genes)`, the first ones those of `x0`."""
     table = space.table(like.device, like.dtype)
     draws = Draws(keys(clock.seed, f"{name} init", clock.islands, 0), shape[:-2], like)
     u = draws.uniform(*shape[-2:])
@@ -384,7 +386,9 @@ def from_arrays(
     clock = Clock(seed, tuple(islands), generation, bool(is_asked), bool(is_constrained))
     names = kind._fields[2:]  # type: ignore[attr-defined]
     tensors = {name: torch.from_numpy(np.array(arrays[name])).to(device) for name in names}
-    return kind(space, clock, **tensors)
+    state: Any = kind
+    found: S = state(space, clock, **tensors)
+    return found
 
 
 def to_bytes(state: Any) -> bytes:
@@ -415,13 +419,11 @@ def from_bytes(kind: type[S], raw: bytes, space: SearchSpace, device: torch.devi
 
 def split(state: S) -> list[S]:
     """The single states of a batch, in the order of the flattened batch."""
-    clock, fields = state.clock, state._fields[2:]  # type: ignore[attr-defined]
-    n_batch = _batch_rank(state)
-    flat = [_flat(getattr(state, f), n_batch) for f in fields]
-    return [
-        type(state)(state.space, clock._replace(islands=(k,)), *(t[i] for t in flat))  # type: ignore[attr-defined, call-arg]
-        for i, k in enumerate(clock.islands)
-    ]
+    many: Any = state
+    n_batch = many.epsilon.ndim  # which has no dimensions but those of the batch
+    flat = [t.flatten(0, n_batch - 1) if n_batch else t.unsqueeze(0) for t in many[2:]]
+    clocks = [many.clock._replace(islands=(k,)) for k in many.clock.islands]
+    return [type(many)(many.space, c, *(t[i] for t in flat)) for i, c in enumerate(clocks)]
 
 
 def stack(states: Sequence[S]) -> S:
@@ -441,13 +443,3 @@ def stack(states: Sequence[S]) -> S:
     first: Any = states[0]
     stacked: S = type(first)(first.space, clock, *(torch.stack(c) for c in columns))
     return stacked
-
-
-def _flat(t: Tensor, n_batch: int) -> Tensor:
-    return t.flatten(0, n_batch - 1) if n_batch else t.unsqueeze(0)
-
-
-def _batch_rank(state: Any) -> int:
-    """Number of leading batch dimensions: `epsilon` has no others."""
-    rank: int = state.epsilon.ndim
-    return rank

@@ -246,7 +246,8 @@ class SearchSpace:
         numbers: list[float] = []
         for i, (gene, value) in enumerate(zip(self.genes, values, strict=True)):
             numbers += _numbers(gene, value, i)
-        return self.points([numbers])[0]
+        point: NDArray[np.float64] = self.points([numbers])[0]
+        return point
 
     def points(self, x: ArrayLike) -> NDArray[np.float64]:
         """Given individuals as `(n, genes)`.
@@ -284,7 +285,7 @@ class SearchSpace:
         is_whole = np.repeat([not isinstance(g, Real) for g in self.genes], sizes)
         is_unordered = np.repeat([isinstance(g, Choice | Subset) for g in self.genes], sizes)
         slot = np.repeat(np.arange(len(sizes)) // (self.slot_size or 1), sizes)
-        half = (0.5 * is_whole).astype(kind)
+        half = np.where(is_whole, kind(0.5), kind(0))
         columns = (lower, upper, lower - half, upper + half, is_whole, is_unordered, slot)
         return Table(*(torch.from_numpy(np.ascontiguousarray(c)).to(device) for c in columns))
 

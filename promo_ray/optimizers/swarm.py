@@ -227,7 +227,7 @@ class ParticleSwarm(PopulationMethod):
             nearby = [rank.roll(1, -1), rank, rank.roll(-1, -1)]
         else:
             width = _torus_width(n)
-            grid = rank.unflatten(-1, (n // width, width))
+            grid = rank.reshape(*rank.shape[:-1], n // width, width)
             moves = [(0, -1), (1, -1), (-1, -1), (1, -2), (-1, -2)]
             nearby = [grid.roll(by, axis).flatten(-2) for by, axis in moves]
         return order.gather(-1, torch.stack(nearby).amin(0))

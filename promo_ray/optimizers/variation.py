@@ -32,7 +32,7 @@ def tournament(draws: Draws, n: int, k: int, rounds: int) -> Tensor:
 
 
 def linear_rank(draws: Draws, n: int, k: int, pressure: float) -> Tensor:
-    """k rows, the best `pressure` times as likely as the mean, the worst 2 - pressure times.
+    """Rows, the best `pressure` times as likely as the mean, the worst 2 - pressure times.
 
     Source: Baker 1985, linear ranking; by inversion of its quadratic distribution function.
     """
@@ -46,7 +46,7 @@ def linear_rank(draws: Draws, n: int, k: int, pressure: float) -> Tensor:
 
 
 def roulette(draws: Draws, fitness: Tensor, violation: Tensor, k: int) -> Tensor:
-    """k rows with probability in proportion to fitness above the worst finite one.
+    """Rows with a probability in proportion to fitness above the worst finite one.
 
     Rows that are not feasible or not finite are left out; without two different feasible
     fitnesses all rows are alike. Source: Holland 1975.

@@ -130,7 +130,7 @@ class SimulatedAnnealing(PopulationMethod):
         x0: ArrayLike | None = None,
     ) -> AnnealingState:
         """See `Optimizer.init`."""
-        clock = begin(space, seed, batch, island)
+        clock = begin(seed, batch, island)
         like = torch.empty(0, dtype=dtype, device=pick_device(device))
         shape = (*batch, self.pop_size, space.n_genes)
         x = space.snap(first_population(self.method, clock, space, shape, like, x0))

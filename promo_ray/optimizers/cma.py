@@ -125,7 +125,7 @@ class CmaEs(PopulationMethod):
         x0: ArrayLike | None = None,
     ) -> CmaState:
         """See `Optimizer.init`; the first mean is the first row of `x0`, or a random point."""
-        clock = begin(space, seed, batch, island)
+        clock = begin(seed, batch, island)
         like = torch.empty(0, dtype=dtype, device=pick_device(device))
         shape = (*batch, self.size(space), space.n_genes)
         x = first_population(self.method, clock, space, shape, like, x0)

@@ -105,7 +105,7 @@ class DifferentialEvolution(PopulationMethod):
         x0: ArrayLike | None = None,
     ) -> DifferentialState:
         """See `Optimizer.init`."""
-        clock = begin(space, seed, batch, island)
+        clock = begin(seed, batch, island)
         like = torch.empty(0, dtype=dtype, device=pick_device(device))
         shape = (*batch, self.pop_size, space.n_genes)
         x = first_population(self.method, clock, space, shape, like, x0)

@@ -95,7 +95,7 @@ class GeneticAlgorithm(PopulationMethod):
 
     n_elites: int | None = None
     selection: str = "tournament"
-    tournament_size: int = 2
+    tournament_size: int = 3
     rank_pressure: float = 1.8
     crossover: str = "sbx"
     crossover_rate: float = 0.9
@@ -148,7 +148,7 @@ class GeneticAlgorithm(PopulationMethod):
         x0: ArrayLike | None = None,
     ) -> GeneticState:
         """See `Optimizer.init`."""
-        clock = begin(space, seed, batch, island)
+        clock = begin(seed, batch, island)
         like = torch.empty(0, dtype=dtype, device=pick_device(device))
         shape = (*batch, self.pop_size, space.n_genes)
         x = space.snap(first_population(self.method, clock, space, shape, like, x0))

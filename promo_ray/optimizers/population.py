@@ -1,21 +1,17 @@
-"""What every population method shares: its protocol, clock, ranking rules and arrays."""
+"""What every population method shares: its protocol, clock and ranking rules."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
-import numpy as np
-import safetensors
 import torch
-from numpy.typing import ArrayLike, NDArray
-from safetensors.numpy import load, save
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from promo_ray.errors import ArtifactError, ConfigError, DataError
+from promo_ray.errors import ConfigError, DataError
 from promo_ray.optimizers.draws import Draws, keys
 from promo_ray.optimizers.space import SearchSpace
 
@@ -83,10 +79,7 @@ class Optimizer(Protocol[S]):
         """First state.
 
         Args:
-            space: where to search.
-            seed: seed of the run.
-            device: where the state lies.
-            dtype: float32 or float64.
+            space, seed, device, dtype: where to search, with what random numbers, kept where.
             batch: leading dimensions.
             island: number of the first island of the flattened batch, or the number of each.
             x0: `(n, genes)` first individuals of each population.
@@ -121,9 +114,7 @@ class Optimizer(Protocol[S]):
 
         Args:
             state: where they come in.
-            x: `(*batch, n, genes)` individuals, fewer than `ranked` has.
-            fitness: `(*batch, n)`.
-            violation: `(*batch, n)`; None = feasible.
+            x, fitness, violation: fewer individuals than `ranked` has, None = feasible.
             ranks: `(*batch, n)` int64 different rows of `ranked` that they take.
         """
         ...
@@ -191,8 +182,7 @@ class PopulationMethod:
         share = 1 - state.clock.generation / (self.epsilon_generations + 1)
         if share <= 0 or not state.clock.is_constrained:
             return violation
-        epsilon: Tensor = state.epsilon
-        return torch.clamp(violation - epsilon.unsqueeze(-1) * share**3, min=0)
+        return torch.clamp(violation - state.epsilon.unsqueeze(-1) * share**3, min=0)
 
     def _order(self, state: Any, fitness: Tensor, violation: Tensor) -> Tensor:
         """Rows best first by the relaxed rule, the exactly best one in front all the same."""
@@ -212,21 +202,15 @@ class PopulationMethod:
         """
         if not state.clock.is_constrained:
             return new[0] > old[0]
-        relaxed = self._relaxed(state, new[1]), self._relaxed(state, old[1])
-        wins = is_better((new[0], relaxed[0]), (old[0], relaxed[1]))
+        relaxed = [(values[0], self._relaxed(state, values[1])) for values in (new, old)]
+        wins = is_better(relaxed[0], relaxed[1])
         place = torch.arange(wins.shape[-1], device=wins.device)
         is_best = place == best_first(*old)[..., :1]
         return torch.where(is_best, is_better(new, old), wins)
 
 
-def begin(
-    space: SearchSpace, seed: int, batch: tuple[int, ...], island: int | Sequence[int]
-) -> Clock:
-    """First clock.
-
-    Raises:
-        ConfigError: other islands than the batch has.
-    """
+def begin(seed: int, batch: tuple[int, ...], island: int | Sequence[int]) -> Clock:
+    """First clock; `island` as for `Optimizer.init`."""
     n = math.prod(batch)
     islands = tuple(range(island, island + n)) if isinstance(island, int) else tuple(island)
     if len(islands) != n or n == 0:
@@ -278,7 +262,7 @@ def is_better(new: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def best_first(fitness: Tensor, violation: Tensor) -> Tensor:
-    """`(*batch, n)` int64 order by the feasibility rules; ties keep their order."""
+    """`(*batch, n)` int64 order by the feasibility rules, stable."""
     order = torch.sort(fitness, dim=-1, descending=True, stable=True).indices
     by_violation = torch.sort(violation.gather(-1, order), dim=-1, stable=True).indices
     return order.gather(-1, by_violation)
@@ -364,82 +348,3 @@ def newcomers(
         torch.where(enters, fitness, old[0]),
         torch.where(enters, violation, old[1]),
     )
-
-
-def to_arrays(state: Any) -> dict[str, NDArray[Any]]:
-    """State as named NumPy arrays on the CPU, for files and other processes."""
-    clock = state.clock
-    numbers = [clock.seed, clock.generation, clock.is_asked, clock.is_constrained, *clock.islands]
-    tensors = {name: getattr(state, name) for name in state._fields[2:]}
-    return {
-        "clock": np.array(numbers, dtype=np.int64),
-        **{name: t.cpu().contiguous().numpy() for name, t in tensors.items()},
-    }
-
-
-def from_arrays(
-    kind: type[S], arrays: Mapping[str, NDArray[Any]], space: SearchSpace, device: torch.device
-) -> S:
-    """State of a NamedTuple class from its arrays; they are copied."""
-    numbers = [int(v) for v in arrays["clock"]]
-    seed, generation, is_asked, is_constrained, *islands = numbers
-    clock = Clock(seed, tuple(islands), generation, bool(is_asked), bool(is_constrained))
-    names = kind._fields[2:]  # type: ignore[attr-defined]
-    tensors = {name: torch.from_numpy(np.array(arrays[name])).to(device) for name in names}
-    state: Any = kind
-    found: S = state(space, clock, **tensors)
-    return found
-
-
-def to_bytes(state: Any) -> bytes:
-    """State as a safetensors file with a JSON header."""
-    header = {"state": type(state).__name__, "space": state.space.key(), "version": "1"}
-    raw: bytes = save(to_arrays(state), metadata={"promo_ray": json.dumps(header)})
-    return raw
-
-
-def from_bytes(kind: type[S], raw: bytes, space: SearchSpace, device: torch.device) -> S:
-    """State of a file.
-
-    Raises:
-        ArtifactError: it is of another method or space.
-    """
-    try:
-        size = int.from_bytes(raw[:8], "little")
-        header = json.loads(json.loads(raw[8 : 8 + size])["__metadata__"]["promo_ray"])
-        arrays = load(raw)
-    except (ValueError, KeyError, safetensors.SafetensorError) as error:
-        raise ArtifactError(f"state must be a whole safetensors file; {error}") from error
-    want = {"state": kind.__name__, "space": space.key(), "version": "1"}
-    wrong = [name for name in want if header.get(name) != want[name]]
-    if wrong:
-        raise ArtifactError(f"state must be of the same {wrong[0]}; it is of another")
-    return from_arrays(kind, arrays, space, device)
-
-
-def split(state: S) -> list[S]:
-    """The single states of a batch, in the order of the flattened batch."""
-    many: Any = state
-    n_batch = many.epsilon.ndim  # which has no dimensions but those of the batch
-    flat = [t.flatten(0, n_batch - 1) if n_batch else t.unsqueeze(0) for t in many[2:]]
-    clocks = [many.clock._replace(islands=(k,)) for k in many.clock.islands]
-    return [type(many)(many.space, c, *(t[i] for t in flat)) for i, c in enumerate(clocks)]
-
-
-def stack(states: Sequence[S]) -> S:
-    """Single states as one batch `(n,)`.
-
-    Raises:
-        ConfigError: none, or states of different generations.
-    """
-    clocks: list[Clock] = [s.clock for s in states]  # type: ignore[attr-defined]
-    if len({c._replace(islands=(), is_constrained=False) for c in clocks}) != 1:
-        raise ConfigError("states must be of one seed and generation, at least 1")
-    islands = tuple(k for c in clocks for k in c.islands)
-    clock = clocks[0]._replace(
-        islands=islands, is_constrained=any(c.is_constrained for c in clocks)
-    )
-    columns = zip(*(s[2:] for s in states), strict=True)  # type: ignore[index]
-    first: Any = states[0]
-    stacked: S = type(first)(first.space, clock, *(torch.stack(c) for c in columns))
-    return stacked

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import typer
 
 from promo_ray import __version__
+from promo_ray.cli.islands import islands_command
 from promo_ray.cli.job import ConfigOption, SetOption, stage_command
 from promo_ray.cli.serve import serve_command
 from promo_ray.config import parse, read_settings
@@ -48,6 +49,9 @@ _STAGES_OF = {"run": list(STAGE_NAMES), "fit": ["response"]}
 for _name, _help in _HELP.items():
     app.command(_name, help=_help)(stage_command(_name, _STAGES_OF.get(_name, [_name])))
 
+app.command("islands", help="Show how a search by islands went, from its checkpoint.")(
+    islands_command
+)
 app.command("serve", help="Answer decisions over HTTP from a bundle.")(serve_command)
 
 

@@ -7,6 +7,7 @@ driver takes part in that.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -80,6 +81,7 @@ class ShardHost:
         self._fetch = fetch
         self._shards: dict[tuple[int, int], Any] = {}
         self._keepers: dict[int, Keeper] = {}
+        self._limits = contextlib.ExitStack()
 
     def _load(self, run: Run, start: int, stop: int) -> list[Any]:
         keys = [(run.resident_id, index) for index in range(start, stop)]
@@ -131,6 +133,8 @@ class ShardHost:
         if keeper is None:
             make: Any = self._fetch(run.keeper)
             keeper = self._keepers[run.run_id] = make()
+            # for good: to set and reset the limits at every call takes milliseconds
+            self._limits.enter_context(single_threaded())
 
         def restore() -> Any:
             last: Any = self._fetch(token[0])

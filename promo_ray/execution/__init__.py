@@ -2,7 +2,7 @@
 
 from promo_ray.execution.cells import Cells, Done, Keeper
 from promo_ray.execution.executor import Executor, Resident, SerialExecutor
-from promo_ray.execution.islands import IslandRun, run_islands
+from promo_ray.execution.islands import IslandRun, read_record, run_islands
 from promo_ray.execution.iterate import IterationResult, ShardedMethod, iterate
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "SerialExecutor",
     "ShardedMethod",
     "iterate",
+    "read_record",
     "run_islands",
 ]

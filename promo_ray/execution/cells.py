@@ -8,14 +8,17 @@ if need be, with the same result. `promo_ray.distributed.RayExecutor` does the s
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from promo_ray.execution.threads import single_threaded
+
 
 class Keeper(Protocol):
-    """Lives in a worker and keeps the cells that were advanced there."""
+    """Lives in a worker, which computes on one thread, and keeps the cells advanced there."""
 
     def advance(self, cell: int, restore: Callable[[], Any], order: Any) -> Any:
         """Answer of one call; must be a pure function of the cell's last token and the order.
@@ -68,6 +71,8 @@ class SerialCells:
 
     def __init__(self, keeper: Keeper, tokens: Sequence[Any]) -> None:
         self._keeper = keeper
+        self._limits = contextlib.ExitStack()  # until release: to set them takes milliseconds
+        self._limits.enter_context(single_threaded())
         self._tokens = list(tokens)
         self._orders: deque[tuple[int, Any]] = deque()
 
@@ -86,5 +91,6 @@ class SerialCells:
 
     def release(self) -> None:
         """See `Cells.release`."""
+        self._limits.close()
         self._orders.clear()
         self._tokens = []

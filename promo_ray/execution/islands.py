@@ -15,11 +15,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from promo_ray.errors import ConfigError
+from promo_ray.errors import ArtifactError, ConfigError
 from promo_ray.execution.executor import Executor, SerialExecutor
 from promo_ray.execution.islands_driver import Driver, Plan
 from promo_ray.execution.islands_keeper import Cell, IslandKeeper, IslandKind, Migrants
@@ -58,6 +58,29 @@ class IslandRun:
     stop_reason: str
     wall_s: float
     busy_s: float
+
+
+class RunRecord(NamedTuple):
+    """What a checkpoint tells of a run, finished or not; see `IslandRun`."""
+
+    history: tuple[dict[str, float], ...]
+    rounds: tuple[int, ...]
+    migrations: pa.Table
+
+
+def read_record(uri: str) -> RunRecord:
+    """History and migrations of the run that keeps its checkpoint at a URI; nothing is changed.
+
+    Raises:
+        ArtifactError: there is no checkpoint, or it is of another version.
+    """
+    store = IslandStore(uri)
+    index = store.peek()
+    if index is None:
+        raise ArtifactError(f"there must be a checkpoint of islands at {uri}; there is none")
+    log = MigrationLog(max(1, index.log["n_total"]), store, index.log)
+    history = History(saved=index.history)
+    return RunRecord(history.rows(), tuple(index.rounds), log.table(index.rounds))
 
 
 def cells_of(

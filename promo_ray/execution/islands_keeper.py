@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from promo_ray.execution.executor import read_source
 from promo_ray.execution.islands_store import IslandStore
-from promo_ray.execution.threads import single_threaded
 
 S = TypeVar("S")
 Arrays = Mapping[str, NDArray[Any]]
@@ -186,22 +185,21 @@ class IslandKeeper:
 
     def advance(self, cell: int, restore: Callable[[], Any], order: Order) -> Answer:
         """See `cells.Keeper.advance`."""
-        with single_threaded():
-            kind = self._cells[cell].kind
-            held = self._held.get(cell)
-            if held is None or held.at_round != order.at_round:
-                held = self._restored(cell, restore, order.at_round)
-            state, fates, fitness = held.state, None, None
-            if order.rows is not None:
-                state, fates = kind.immigrate(state, held.emigrants, order.others, order.rows)
-                fitness = _fitness_of(held.emigrants, order)
-            if order.n_generations:
-                state = kind.step(self._problem, state, order.n_generations)
-                held = self._stepped(cell, state, order.at_round + 1)
-            self._held[cell] = held
-            sent = as_numpy(held.emigrants) if order.is_sending else None
-            best = as_numpy(kind.best(state))
-            return Answer(held.at_round, kind.summaries(state), best, sent, fates, fitness)
+        kind = self._cells[cell].kind
+        held = self._held.get(cell)
+        if held is None or held.at_round != order.at_round:
+            held = self._restored(cell, restore, order.at_round)
+        state, fates, fitness = held.state, None, None
+        if order.rows is not None:
+            state, fates = kind.immigrate(state, held.emigrants, order.others, order.rows)
+            fitness = _fitness_of(held.emigrants, order)
+        if order.n_generations:
+            state = kind.step(self._problem, state, order.n_generations)
+            held = self._stepped(cell, state, order.at_round + 1)
+        self._held[cell] = held
+        sent = as_numpy(held.emigrants) if order.is_sending else None
+        best = as_numpy(kind.best(state))
+        return Answer(held.at_round, kind.summaries(state), best, sent, fates, fitness)
 
     def token(self, cell: int) -> Any:
         """See `cells.Keeper.token`."""

@@ -50,18 +50,14 @@ class IslandStore:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._opened: tuple[pafs.FileSystem, str] | None = None
+        self._has_directory = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"uri": self.uri, "_opened": None}
+        return {"uri": self.uri, "_opened": None, "_has_directory": False}
 
     def _place(self) -> tuple[pafs.FileSystem, str]:
         if self._opened is None:
-            fs, root = open_filesystem(self.uri)
-            try:
-                fs.create_dir(root, recursive=True)
-            except OSError as error:
-                raise _unwritable(self.uri, error) from error
-            self._opened = fs, root
+            self._opened = open_filesystem(self.uri)
         return self._opened
 
     def _write(self, name: str, raw: bytes | pa.Buffer) -> None:
@@ -69,6 +65,9 @@ class IslandStore:
         fs, root = self._place()
         partial = f"{root}/.{uuid.uuid4().hex}{_PARTIAL}"
         try:
+            if not self._has_directory:
+                fs.create_dir(root, recursive=True)
+                self._has_directory = True
             with fs.open_output_stream(partial) as sink:
                 sink.write(raw)
             fs.move(partial, f"{root}/{name}")
@@ -94,7 +93,7 @@ class IslandStore:
     ) -> str:
         """Write the states of a cell; the name of their file."""
         arrays = {
-            f"{island}/{field}": np.ascontiguousarray(array)
+            f"{island}/{field}": np.asarray(array, order="C")
             for island, part in zip(islands, parts, strict=True)
             for field, array in part.items()
         }
@@ -122,7 +121,7 @@ class IslandStore:
     def _sweep(self, index: Index | None, is_kept: Callable[[str], bool]) -> None:
         needed = set() if index is None else {*index.files, *index.log["parts"]}
         fs, root = self._place()
-        for info in fs.get_file_info(pafs.FileSelector(root)):
+        for info in fs.get_file_info(pafs.FileSelector(root, allow_not_found=True)):
             name = info.base_name
             is_ours = name.startswith((_STATE, _PART)) or name.endswith(_PARTIAL)
             if is_ours and name not in needed and not is_kept(name):
@@ -132,11 +131,21 @@ class IslandStore:
         """The checkpoint, or None if there is none yet; what a killed run left over is deleted.
 
         Raises:
-            ArtifactError: it is of another search or of a newer version.
+            ArtifactError: it is of another search or of another version.
         """
+        index = self.peek()
+        if index is not None and (index.key != key or len(index.rounds) != n_islands):
+            raise ArtifactError(
+                f"checkpoint {self.uri} must be of this search; it has other islands, settings "
+                "or another seed"
+            )
+        self._sweep(index, lambda name: False)
+        return index
+
+    def peek(self) -> Index | None:
+        """The checkpoint of whatever search, or None; nothing is changed."""
         fs, root = self._place()
         if fs.get_file_info(f"{root}/{INDEX}").type != pafs.FileType.File:
-            self._sweep(None, lambda name: False)
             return None
         found = orjson.loads(self._read(INDEX))
         version = found.pop("version", 0)
@@ -144,14 +153,7 @@ class IslandStore:
             raise ArtifactError(
                 f"checkpoint {self.uri} must be of version {_VERSION}; got {version}"
             )
-        index = Index(**found)
-        if index.key != key or len(index.rounds) != n_islands:
-            raise ArtifactError(
-                f"checkpoint {self.uri} must be of this search; it has other islands, settings "
-                "or another seed"
-            )
-        self._sweep(index, lambda name: False)
-        return index
+        return Index(**found)
 
     def write_log(self, name: str, table: pa.Table) -> None:
         """Write a part of the migration log, or the log."""

@@ -19,16 +19,10 @@ from promo_ray.execution.islands import IslandRun, run_islands
 from promo_ray.execution.islands_keeper import Arrays, Migrants, Summary
 from promo_ray.execution.topology import Topology
 from promo_ray.optimizers.migration import EMIGRATIONS, REPLACEMENTS, emigrants_of, immigrated
-from promo_ray.optimizers.population import (
-    Optimizer,
-    Ranked,
-    from_arrays,
-    split,
-    stack,
-    to_arrays,
-)
+from promo_ray.optimizers.population import Optimizer, Ranked
 from promo_ray.optimizers.search import Fitness, SearchResult, describe, resolve_method
 from promo_ray.optimizers.space import SearchSpace, pick_device
+from promo_ray.optimizers.states import from_arrays, split, stack, to_arrays
 from promo_ray.telemetry import SILENT, Progress
 
 
@@ -63,6 +57,7 @@ class PopulationIslands:
         emigration: see `migration.emigrants_of`.
         replacement: see `migration.immigrated`.
         is_batched: fitness takes all islands of a batch at once.
+        pace: generations of this method that count as one.
         x0: individuals to start from, or None.
     """
 
@@ -73,11 +68,12 @@ class PopulationIslands:
     emigration: str = "best"
     replacement: str = "worst_if_better"
     is_batched: bool = False
+    pace: int = 1
     x0: tuple[tuple[float, ...], ...] | None = field(default=None, repr=False)
 
     def evals(self, n_generations: int) -> int:
         """See `execution.islands_keeper.IslandKind`."""
-        return self.method.size(self.space) * n_generations
+        return self.method.size(self.space) * n_generations * self.pace
 
     def init(self, problem: Any, seed: int, islands: Sequence[int]) -> Any:
         """See `execution.islands_keeper.IslandKind`."""
@@ -90,7 +86,7 @@ class PopulationIslands:
 
     def step(self, problem: Any, state: Any, n_generations: int) -> Any:
         """See `execution.islands_keeper.IslandKind`."""
-        for _ in range(n_generations):
+        for _ in range(n_generations * self.pace):
             state, x = self.method.ask(state)
             state = self.method.tell(state, *self._evaluate(problem, x, state.clock))
         return state
@@ -230,12 +226,12 @@ def optimize_islands(
         fitness: see `optimize`; picklable if the executor has other processes. None with `build`.
         space: where to search.
         islands: registered names or optimizers, one per island; equal ones share a batch.
-        max_evals: evaluations at most over all islands, in whole intervals of `migrate_every`
-            generations.
+        max_evals: evaluations at most over all islands, in whole intervals.
         build: makes the fitness in the worker, in place of `fitness`.
         topology: `ring`, `torus`, `fully_connected`, `unconnected`, `random-K`, or a matrix whose
             entry (i, j) is the chance that island i pulls from island j at a migration.
-        migrate_every: generations between migrations.
+        migrate_every: generations between migrations, of the largest population; smaller ones go
+            as many times more, so that all islands evaluate about as much in an interval.
         n_migrants: individuals that each island offers; below half of a population.
         emigration: who leaves: `best`, `diverse`, `random`, `tournament`.
         replacement: whom they replace: `worst_if_better`, `worst`, `random`, `nearest`.
@@ -272,7 +268,8 @@ def optimize_islands(
     if not methods:
         raise ConfigError("optimize_islands needs at least one island; got none")
     _check_policies(emigration, replacement)
-    if n_migrants * 2 > min(m.size(space) for m in methods):
+    sizes = [m.size(space) for m in methods]
+    if n_migrants * 2 > min(sizes):
         raise ConfigError(f"n_migrants must be at most half of a population; got {n_migrants}")
     start = None if x0 is None else space.points(x0)
     if start is not None:
@@ -287,9 +284,10 @@ def optimize_islands(
             emigration=emigration,
             replacement=replacement,
             is_batched=is_batched,
+            pace=max(1, round(max(sizes) / size)),
             x0=x0_rows,
         )
-        for m in methods
+        for m, size in zip(methods, sizes, strict=True)
     ]
     run = run_islands(
         kinds,

@@ -53,7 +53,7 @@ def test_islands_solve_rastrigin() -> None:
 def test_stopped_half_way_and_run_again_gives_the_same_bits(tmp_path: Path) -> None:
     whole = search()
     half = search(2_500, checkpoint_uri=str(tmp_path))
-    assert half.n_evals == 2_500
+    assert half.n_evals == 2_400  # four rounds of 3 x 20 x 10: small populations go further
     assert same(whole, search(checkpoint_uri=str(tmp_path)))
 
 
@@ -147,7 +147,7 @@ def test_the_best_travels_round_the_ring(n_migrants: int) -> None:
 
 def test_worthless_individuals_do_not_travel() -> None:
     result = optimize_islands(
-        lambda x: (sphere(x) * torch.nan, torch.ones(len(x))), BOX, ISLANDS, 1_000
+        lambda x: (sphere(x) * torch.nan, torch.ones(len(x))), BOX, ISLANDS, 2_000
     )
     assert result.best_violation == 1
     assert result.best_fitness == -np.inf

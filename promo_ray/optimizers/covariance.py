@@ -181,8 +181,8 @@ def stretch(model: Model, table: Table, n: int) -> Tensor:
     d = model.mean.shape[-1]
     width = width_of(table)
     at = table.low + mirrored(model.mean) * width
-    # not less than a tenth, or the mean would come to rest on the edge of a cell
-    edge = (0.5 - (at - torch.floor(at + 0.5)).abs()).clamp(min=0.1)
+    # not too little, or the mean would come to rest on the edge of a cell
+    edge = (0.5 - (at - torch.floor(at + 0.5)).abs()).clamp(min=0.02)
     quantile = math.sqrt(2) * float(
         torch.erfinv(torch.tensor(1 - 1 / (d * n), dtype=torch.float64))
     )

@@ -63,7 +63,8 @@ class Memetic(PopulationMethod):
     1. A sweep looks along every gene in turn from the best point so far, by a grid and by closing
        in: it solves what is separable, finds good values of choices, and costs some 50
        evaluations per gene, 200 where genes have many peaks.
-    2. A CMA-ES run goes on from there, of small steps where genes have many peaks.
+    2. A CMA-ES run: with small steps from there where most genes have many peaks, else from the
+       points given or a random one.
     3. CMA-ES runs start anew at random points, in turn with doubled populations and with small
        ones of varied step size, each kind with half of the evaluations (BIPOP, Hansen 2009).
 
@@ -117,7 +118,8 @@ class Memetic(PopulationMethod):
         x = first_population(self.method, clock, space, (*batch, n, d), like, x0)
         worst = torch.full((*batch, n), torch.inf, dtype=dtype, device=like.device)
         zeros = x.new_zeros(batch)
-        control = torch.tensor(Control(), dtype=torch.float64).expand(*batch, -1).clone()
+        start = Control(is_given=float(x0 is not None))
+        control = torch.tensor(start, dtype=torch.float64).expand(*batch, -1).clone()
         model = new_model(x[..., 0, :] * 0 + 0.5, zeros + self.sigma, d > _MOST_FULL)
         pool, values = x.new_zeros((*batch, _MOST * n, d)), x.new_zeros((*batch, _MOST * n))
         table = space.table(like.device, dtype)
@@ -190,19 +192,22 @@ class Memetic(PopulationMethod):
         if control.phase == START:
             control = control._replace(phase=SWEEP)
             if not self.sweeps:
-                return self._run_here(state, control)
+                return self._run_here(state, control, draws)
             return state.at(begin_gene(state, control, 0))
         if control.phase == SWEEP:
             state = state.pooled(int(control.turn))
             control = next_turn(state, control)
             if control.gene >= state.space.n_genes:
-                return self._run_here(state, control)
+                return self._run_here(state, control, draws)
             return state.at(control)
         return self._run_on(state, control, draws)
 
-    def _run_here(self, state: MemeticState, control: Control) -> MemeticState:
-        """A run from the best so far."""
+    def _run_here(self, state: MemeticState, control: Control, draws: Draws) -> MemeticState:
+        """The first run."""
         mean = state.best_share()[0]
+        if self.sweeps and state.space.is_real and not (control.is_fine or control.is_given):
+            # few peaks: what a sweep finds in a bent or tilted valley is a bad start
+            mean = draws.uniform(state.space.n_genes)
         # a second sweep has found the peak; the run is to stay on it
         sigma = self.sigma / 100 if control.is_fine else self.sigma
         model = new_model(mean, torch.full_like(state.sigma, sigma), state.is_separable())

@@ -76,13 +76,10 @@ class Optimizer(Protocol[S]):
         island: int | Sequence[int] = 0,
         x0: ArrayLike | None = None,
     ) -> S:
-        """First state.
+        """First state, with the leading dimensions `batch`.
 
-        Args:
-            space, seed, device, dtype: where to search, with what random numbers, kept where.
-            batch: leading dimensions.
-            island: number of the first island of the flattened batch, or the number of each.
-            x0: `(n, genes)` first individuals of each population.
+        `island` is the number of the first island of the flattened batch, or the number of each;
+        `x0` `(n, genes)` are the first individuals of each population.
         """
         ...
 
@@ -110,12 +107,8 @@ class Optimizer(Protocol[S]):
         """State with newcomers `(*batch, n, genes)` in place of others, its worst by default.
 
         Newcomers of fitness -inf stay out, which makes holes possible in a batch; only a better
-        one takes row 0.
-
-        Args:
-            state: where they come in.
-            x, fitness, violation: fewer individuals than `ranked` has, None = feasible.
-            ranks: `(*batch, n)` int64 different rows of `ranked` that they take.
+        one takes row 0. They are fewer than `ranked` has, and feasible if `violation` is None;
+        `ranks` `(*batch, n)` int64 are the different rows of `ranked` that they take.
         """
         ...
 

@@ -22,7 +22,7 @@ from promo_ray.telemetry import SILENT, Progress
 Fitness = Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
 S = TypeVar("S")
 
-_HISTORY_ROWS = 200
+_HISTORY_ROWS = 100
 _HELD_BYTES = 31 << 20  # glibc adapts to blocks below 32 MiB
 _EVALS_FOR_SWEEP = 200  # per gene
 
@@ -71,11 +71,13 @@ def describe(ranked: Ranked, space: SearchSpace, n_evals: int) -> dict[str, floa
     mean = torch.where(finite, fitness, 0).sum() / finite.sum().clamp(min=1)
     lower, upper = space.bounds(ranked.x.device, ranked.x.dtype)
     width = torch.where(upper > lower, upper - lower, 1.0)
+    # std of torch walks down columns, at sixteen times the cost
+    variance = (ranked.x - ranked.x.mean(dim=0)).square_().mean(dim=0)
     return {
         "n_evals": n_evals,
         "best": float(fitness[0]),
         "mean": float(mean),
-        "diversity": float((ranked.x.std(dim=0, correction=0) / width).mean()),
+        "diversity": float((variance.sqrt() / width).mean()),
     }
 
 

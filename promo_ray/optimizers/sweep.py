@@ -35,6 +35,7 @@ class Control(NamedTuple):
         large, small: evaluations spent on runs of growing and of smallest size.
         grown: size of the last large run.
         updates: updates of the run.
+        is_given: the search was given points to start from.
         rough: genes of several peaks that the sweep found.
     """
 
@@ -50,6 +51,7 @@ class Control(NamedTuple):
     small: float = 0
     grown: float = 0
     updates: float = 0
+    is_given: float = 0
     rough: float = 0
 
 
@@ -58,7 +60,7 @@ class MemeticState(NamedTuple):
 
     Attributes:
         space, clock: see `population.Optimizer`.
-        control: `(*batch, 13)` float64, see `Control`.
+        control: `(*batch, 14)` float64, see `Control`.
         mean, sigma, cov, basis, axes, path_s, path_c, age: see `covariance.Model`.
         x: `(*batch, pop, genes)` points asked for last, as shares of latent ranges, not yet
             mirrored into them.

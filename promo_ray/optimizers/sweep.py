@@ -156,13 +156,13 @@ def along(state: MemeticState, control: Control, draws: Draws) -> Tensor:
 def begin_gene(state: MemeticState, control: Control, gene: int) -> Control:
     """The sweep at the start of a gene; those without choice are passed over.
 
-    Where most genes had several peaks a second sweep looks closely about the best. Behind the
-    last gene of the last sweep `gene` is the number of genes.
+    Where all genes are real and most had several peaks, a second sweep looks closely about the
+    best. Behind the last gene of the last sweep `gene` is the number of genes.
     """
     d = state.space.n_genes
     while gene < d and state.space.lower[gene] == state.space.upper[gene]:
         gene += 1
-    if gene >= d and not control.is_fine and 2 * control.rough > d:
+    if gene >= d and state.space.is_real and not control.is_fine and 2 * control.rough > d:
         return begin_gene(state, control._replace(is_fine=1), 0)
     center = float(state.best_share()[0, gene]) if control.is_fine and gene < d else 0.5
     return control._replace(gene=gene, turn=0, center=center)

@@ -1,9 +1,9 @@
 """Single-population peers, and COCO's functions, run by the Python of a venv that has them.
 
 `python optimizers_peers.py evox '{"method": "pso", "d": 100, ...}'` writes one JSON line: best
-value (smaller is better), evaluations and processor seconds. `python optimizers_peers.py serve '{...}'`
-evaluates COCO functions for the caller. Imports nothing of promo_ray, so that the venv of the peers
-need not hold it.
+value (smaller is better), evaluations and processor seconds. With `serve` and settings of a suite
+it evaluates COCO functions for the caller. Imports nothing of promo_ray, so that the venv of the
+peers need not hold it.
 """
 
 from __future__ import annotations

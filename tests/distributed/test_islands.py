@@ -55,7 +55,7 @@ class Slow(NamedTuple):
 
 
 def search(fitness: Any, n_rounds: int, islands: Any = ISLANDS, **options: Any) -> IslandsResult:
-    n_evals = 3 * n_rounds * sum(m.pop_size for m in islands)
+    n_evals = n_rounds * len(islands) * INTERVAL
     settings = {"migrate_every": 3, "topology": "torus", "seed": 6, **options}
     return optimize_islands(fitness, BOX, islands, n_evals, **settings)
 

@@ -1,9 +1,11 @@
 """A node that dies takes its islands' states with it; the run ends as if it had not."""
 
-from typing import Any
+import threading
 
 import pytest
 import ray
+import test_islands
+from ray.cluster_utils import Cluster
 from test_islands import INTERVAL, Slow, same, search
 
 from promo_ray.distributed import RayExecutor
@@ -17,11 +19,8 @@ _FAST_DEATH = {
 
 
 @pytest.mark.cluster
-def test_a_lost_node_costs_its_intervals_and_nothing_else(wait_until: Any) -> None:
-    import threading
-
-    from ray.cluster_utils import Cluster
-
+def test_a_lost_node_costs_its_intervals_and_nothing_else() -> None:
+    ray.cloudpickle.register_pickle_by_value(test_islands)  # nodes do not know this folder
     node = {"object_store_memory": 80 * 2**20}
     head = {"num_cpus": 1, "include_dashboard": False, "_system_config": _FAST_DEATH, **node}
     cluster = Cluster(initialize_head=True, head_node_args=head)

@@ -31,11 +31,12 @@ def run_evox(method: str, d: int, n: int, max_evals: int, seed: int) -> dict[str
     torch = importlib.import_module("torch")
     torch.default_generator.manual_seed(seed)  # EvoX draws from nothing else
     torch.set_num_threads(1)
-    shift = torch.linspace(-2, 2, d)
+    shift, tens = torch.linspace(-2, 2, d), torch.full((d,), 10.0)
 
-    def fitness(x: Any) -> Any:
+    def fitness(x: Any) -> Any:  # in as few passes over memory as ours
         z = x - shift
-        return (z * z - 10 * torch.cos(2 * math.pi * z) + 10).sum(-1)
+        waves = torch.mul(z, 2 * math.pi).cos_()
+        return 10 * d - torch.mv(waves.addcmul_(z, z, value=-0.1), tens)
 
     low, high = torch.full((d,), -5.12), torch.full((d,), 5.12)
     step = _evox_ga(torch, fitness, low, high, n) if method == "ga" else None

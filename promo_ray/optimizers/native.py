@@ -3,8 +3,8 @@
 A kernel computes what the tensor code beside its caller computes, bit for bit, in one pass over
 memory. Eager tensor code makes ten to thirty passes: at 1,000 individuals of 100 genes it gives
 a fifth of the evaluations per second, and `torch.compile` needs a compiler on every machine and
-seconds per shape. The kernels serve contiguous tensors on the CPU. Where they were not built
-(`kernel` is None) results are the same.
+seconds per shape. The kernels serve contiguous tensors on the CPU; where they were not built
+(`kernel` is None) results are the same. Tensors on a GPU go to the Triton kernels of `gpu`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from promo_ray.optimizers import gpu
 
 _POINTER, _COUNT, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _START: list[Any] = [_POINTER, _COUNT, ctypes.c_uint64, _COUNT]  # keys, n_keys, first word, n
@@ -57,7 +59,7 @@ kernel = _load()
 
 def serves(x: Tensor) -> bool:
     """Whether the kernels can work on a tensor."""
-    return kernel is not None and x.device.type == "cpu"
+    return gpu.serves(x) or (kernel is not None and x.device.type == "cpu")
 
 
 def _function(base: str, dtype: torch.dtype) -> Any:
@@ -76,6 +78,8 @@ def chosen_rows(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
     """Rows of `new` where a mask `(*batch, pop)` holds, else of `old`: `(*batch, pop, genes)`."""
     if not serves(new):
         return torch.where(mask.unsqueeze(-1), new, old)
+    if gpu.serves(new):
+        return gpu.chosen_rows(mask, new, old)
     mask, new, old = mask.contiguous(), new.contiguous(), old.contiguous()
     out = torch.empty_like(new)
     pointers = (t.data_ptr() for t in (mask, new, old, out))
@@ -105,6 +109,8 @@ def move(
         bounds: `(genes,)` each.
         pulls: inertia, cognitive, social.
     """
+    if gpu.serves(x):
+        return gpu.move(x, velocity, best, leaders, key, start, bounds, pulls)
     n, d = x.shape[-2:]
     tensors = [t.contiguous() for t in (x, velocity, best, leaders)]
     out = torch.empty_like(tensors[0]), torch.empty_like(tensors[0])
@@ -135,6 +141,8 @@ def breed(
         rates: share of pairs that cross, of genes that mutate.
         etas: distribution indices of both.
     """
+    if gpu.serves(x):
+        return gpu.breed(x, parents, key, start, bounds, rates, etas)
     n, d = x.shape[-2:]
     x, parents = x.contiguous(), parents.contiguous()
     out = torch.empty_like(x)
@@ -168,6 +176,8 @@ def trial(
         kind: 0 = random base, 1 = the lead is the base, 2 = the lead pulls the target.
         change: share of weights and of rates drawn anew.
     """
+    if gpu.serves(x):
+        return gpu.trial(x, leads, scales, key, start, bounds, kind, change)
     n, d = x.shape[-2:]
     tensors = [t.contiguous() for t in (x, leads, *scales, *bounds)]
     out = [torch.empty_like(t) for t in (tensors[0], *tensors[2:4])]

@@ -52,9 +52,9 @@ _METHODS: dict[str, Optimizer[Any]] = {
 class Rastrigin:
     """Shifted Rastrigin, larger is better, 0 at most; few passes over memory."""
 
-    def __init__(self, d: int) -> None:
-        self.shift = torch.linspace(-2, 2, d)
-        self.tens = torch.full((d,), 10.0)
+    def __init__(self, d: int, device: str = "cpu") -> None:
+        self.shift = torch.linspace(-2, 2, d, device=device)
+        self.tens = torch.full((d,), 10.0, device=device)
 
     def __call__(self, x: Tensor) -> Tensor:
         """`(pop, genes)` to `(pop,)`."""

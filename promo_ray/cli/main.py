@@ -116,6 +116,12 @@ def doctor() -> None:
         sys.stdout.write(f"{name:<14} {version}\n")
     free = shutil.disk_usage(".").free // 2**30
     sys.stdout.write(f"CPUs           {os.cpu_count()}\nfree disk      {free} GiB\n")
+    from promo_ray.optimizers import gpu, native  # not on top: see cli.job
+
+    words = "compiled" if native.kernel else "missing, searches take five times as long: reinstall"
+    sys.stdout.write(f"CPU kernels    {words}\n")
+    words = "ready" if gpu.kernels else "missing, tensor code instead: pip install triton"
+    sys.stdout.write(f"GPU kernels    {words}\n")
     has_key = "PROMO_RAY_PSEUDONYM_KEY" in os.environ
     words = "set" if has_key else "not set: user ids of real data are stored as they are"
     sys.stdout.write(f"pseudonym key  {words}\n")

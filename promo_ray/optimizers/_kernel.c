@@ -104,6 +104,21 @@ EXPORT void NAME(promo_rows)(int64_t n, int64_t d, const uint8_t *mask, const RE
         memcpy(out + i * d, (mask[i] ? fresh : old) + i * d, (size_t)d * sizeof(REAL));
 }
 
+/* k rows per island by number, those of `fresh` counted on after the n_old rows of `old` */
+EXPORT void NAME(promo_survivors)(int64_t n_islands, int64_t k, int64_t n_old, int64_t n_fresh,
+                                  int64_t d, const REAL *old, const REAL *fresh,
+                                  const int64_t *order, REAL *out)
+{
+    for (int64_t island = 0; island < n_islands; island++) {
+        const REAL *first = old + island * n_old * d, *second = fresh + island * n_fresh * d;
+        for (int64_t i = island * k; i < (island + 1) * k; i++) {
+            const int64_t row = order[i];
+            memcpy(out + i * d, row < n_old ? first + row * d : second + (row - n_old) * d,
+                   (size_t)d * sizeof(REAL));
+        }
+    }
+}
+
 /* one step of a particle swarm; `leaders` holds one row number per island or per particle */
 FAST EXPORT void NAME(promo_move)(const uint64_t *keys, int64_t n_keys, uint64_t start, int64_t n,
                                   int64_t d, const REAL *restrict x, const REAL *restrict velocity,

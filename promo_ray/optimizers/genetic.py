@@ -167,13 +167,12 @@ class GeneticAlgorithm(PopulationMethod):
         """See `Optimizer.tell`."""
         is_first = state.clock.generation == 0
         state, fitness, violation = self._told(state, fitness, violation, state.children)
-        x = state.children
+        n = self.pop_size if self.n_elites is None else self.n_elites
+        old = state.x[..., : 0 if is_first else n, :]
         if not is_first:
-            n = self.pop_size if self.n_elites is None else self.n_elites
-            x = torch.cat([state.x[..., :n, :], x], dim=-2)
             fitness = torch.cat([state.fitness[..., :n], fitness], dim=-1)
             violation = torch.cat([state.violation[..., :n], violation], dim=-1)
-        return self._survive(state, x, fitness, violation)
+        return self._survive(state, (old, state.children), fitness, violation)
 
     def ranked(self, state: GeneticState) -> Ranked:
         """See `Optimizer.ranked`."""
@@ -196,17 +195,22 @@ class GeneticAlgorithm(PopulationMethod):
         rows = new.ranks.unsqueeze(-1).expand_as(x)
         return self._survive(
             state,
-            here.x.scatter(-2, rows, new.x),
+            (here.x[..., :0, :], here.x.scatter(-2, rows, new.x)),
             here.fitness.scatter(-1, new.ranks, new.fitness),
             here.violation.scatter(-1, new.ranks, new.violation),
         )
 
     def _survive(
-        self, state: GeneticState, x: Tensor, fitness: Tensor, violation: Tensor
+        self,
+        state: GeneticState,
+        x: tuple[Tensor, Tensor],
+        fitness: Tensor,
+        violation: Tensor,
     ) -> GeneticState:
+        """The best of old and new rows; fitness and violation of both, the old first."""
         order = self._order(state, fitness, violation)[..., : self.pop_size]
         return state._replace(
-            x=take(x, order),
+            x=native.survivors(*x, order),
             fitness=fitness.gather(-1, order),
             violation=violation.gather(-1, order),
         )

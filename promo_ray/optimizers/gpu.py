@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _TILE = 1024  # elements of a program
-_KERNELS = "promo_ray.optimizers.triton_kernels"
+_KERNELS = "promo_ray.optimizers.triton_kernels.generation"
 
 has_triton = importlib.util.find_spec("triton") is not None
 kernels: Any = importlib.import_module(_KERNELS) if has_triton else None
@@ -43,7 +43,9 @@ def _launch(kernel: Any, n: int, d: int, n_islands: int, *arguments: Any, **cons
     cols = min(_TILE, 1 << (d - 1).bit_length())
     rows = _TILE // cols
     grid = (-(-n // rows), -(-d // cols), n_islands)
-    kernel[grid](*arguments, **constants, ROWS=rows, COLS=cols, enable_fp_fusion=False)
+    options = {**constants, "ROWS": rows, "COLS": cols, "enable_fp_fusion": False}
+    with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]
+        kernel[grid](*arguments, **options)
 
 
 def chosen_rows(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
@@ -52,6 +54,16 @@ def chosen_rows(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
     out = torch.empty_like(new)
     n, d = mask.numel(), new.shape[-1]
     _launch(kernels.rows, n, d, 1, mask.view(torch.uint8), new, old, out, n, d)
+    return out
+
+
+def survivors(old: Tensor, new: Tensor, order: Tensor) -> Tensor:
+    """See `native.survivors`."""
+    old, new, order = old.contiguous(), new.contiguous(), order.contiguous()
+    n_old, n_new, d = old.shape[-2], new.shape[-2], new.shape[-1]
+    k = order.shape[-1]
+    out = new.new_empty(*order.shape, d)
+    _launch(kernels.survivors, k, d, order.numel() // k, old, new, order, out, k, n_old, n_new, d)
     return out
 
 

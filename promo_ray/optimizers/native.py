@@ -25,6 +25,7 @@ _POINTER, _COUNT, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 _START: list[Any] = [_POINTER, _COUNT, ctypes.c_uint64, _COUNT]  # keys, n_keys, first word, n
 _ARGUMENTS: dict[str, list[Any]] = {
     "promo_rows": [_COUNT, _COUNT, *[_POINTER] * 4],
+    "promo_survivors": [*[_COUNT] * 5, *[_POINTER] * 4],
     "promo_move": [
         *_START, _COUNT, *[_POINTER] * 4, _COUNT, *[_POINTER] * 2, *[_REAL] * 3, *[_POINTER] * 2
     ],
@@ -84,6 +85,21 @@ def chosen_rows(mask: Tensor, new: Tensor, old: Tensor) -> Tensor:
     out = torch.empty_like(new)
     pointers = (t.data_ptr() for t in (mask, new, old, out))
     _function("promo_rows", new.dtype)(mask.numel(), new.shape[-1], *pointers)
+    return out
+
+
+def survivors(old: Tensor, new: Tensor, order: Tensor) -> Tensor:
+    """Rows `order` `(*batch, k)` int64 of old ones `(*batch, n, genes)` followed by new ones."""
+    if not serves(new):
+        return torch.take_along_dim(torch.cat([old, new], dim=-2), order.unsqueeze(-1), dim=-2)
+    if gpu.serves(new):
+        return gpu.survivors(old, new, order)
+    old, new, order = old.contiguous(), new.contiguous(), order.contiguous()
+    n_old, n_new, d = old.shape[-2], new.shape[-2], new.shape[-1]
+    out = new.new_empty(*order.shape, d)
+    pointers = (t.data_ptr() for t in (old, new, order, out))
+    n_islands = order.numel() // order.shape[-1]
+    _function("promo_survivors", new.dtype)(n_islands, order.shape[-1], n_old, n_new, d, *pointers)
     return out
 
 

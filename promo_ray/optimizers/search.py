@@ -22,7 +22,7 @@ from promo_ray.telemetry import SILENT, Progress
 Fitness = Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]
 S = TypeVar("S")
 
-_HISTORY_ROWS = 100
+_HISTORY_ROWS = 50
 _HELD_BYTES = 31 << 20  # glibc adapts to blocks below 32 MiB
 _EVALS_FOR_SWEEP = 200  # per gene
 

@@ -5,7 +5,7 @@ rows (individuals) and columns (genes) of one island; random numbers are the has
 in registers. `params` is int64: the keys of the islands, the first random word, then scalars as
 the bits of float64, which an argument of Triton would round to float32. Needs Triton.
 """
-# mypy: disallow-untyped-defs=False, disallow-untyped-calls=False, disallow-untyped-decorators=False
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
 
 import triton
 import triton.language as tl
@@ -52,7 +52,7 @@ def _inside(x, low, high):
 
 @triton.jit
 def _root(x, n_roots: tl.constexpr):
-    """x ** (1 / 2**n_roots), rounded as on the CPU."""
+    """Root of x, x ** (1 / 2**n_roots), rounded as on the CPU."""
     for _ in tl.static_range(n_roots):
         x = tl.sqrt_rn(x) if x.dtype == tl.float32 else tl.sqrt(x)
     return x
@@ -73,6 +73,23 @@ def rows(mask, fresh, old, out, n, d, ROWS: tl.constexpr, COLS: tl.constexpr):
     at = row[:, None] * d + col[None, :]
     new = tl.load(fresh + at, mask=is_in & is_fresh, other=0.0)
     kept = tl.load(old + at, mask=is_in & (is_fresh == 0), other=0.0)
+    tl.store(out + at, tl.where(is_fresh, new, kept), mask=is_in)
+
+
+@triton.jit
+def survivors(old, fresh, order, out, k, n_old, n_fresh, d, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Give k rows per island by number, those of `fresh` counted on after the rows of `old`."""
+    island = tl.program_id(2).to(tl.int64)
+    to = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    col = tl.program_id(1) * COLS + tl.arange(0, COLS)
+    row = tl.load(order + island * k + to, mask=to < k, other=0)
+    is_fresh = (row >= n_old)[:, None]
+    is_in = (to < k)[:, None] & (col < d)[None, :]
+    at_old = (island * n_old + row)[:, None] * d + col[None, :]
+    at_fresh = (island * n_fresh + row - n_old)[:, None] * d + col[None, :]
+    kept = tl.load(old + at_old, mask=is_in & (is_fresh == 0), other=0.0)
+    new = tl.load(fresh + at_fresh, mask=is_in & is_fresh, other=0.0)
+    at = (island * k + to)[:, None] * d + col[None, :]
     tl.store(out + at, tl.where(is_fresh, new, kept), mask=is_in)
 
 

@@ -18,7 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from promo_ray.errors import ConfigError
+
 _TILE = 1024  # elements of a program
+_MAX_ISLANDS = 65_535  # third axis of a grid of CUDA
 _KERNELS = "promo_ray.optimizers.triton_kernels.generation"
 
 has_triton = importlib.util.find_spec("triton") is not None
@@ -40,6 +43,8 @@ def _params(key: NDArray[np.uint64], start: int, scalars: Sequence[float], like:
 
 def _launch(kernel: Any, n: int, d: int, n_islands: int, *arguments: Any, **constants: Any) -> None:
     """Run a kernel on tiles of n rows and d columns of every island."""
+    if n_islands > _MAX_ISLANDS:
+        raise ConfigError(f"islands on a GPU must be at most {_MAX_ISLANDS}; got {n_islands}")
     cols = min(_TILE, 1 << (d - 1).bit_length())
     rows = _TILE // cols
     grid = (-(-n // rows), -(-d // cols), n_islands)

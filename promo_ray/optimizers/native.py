@@ -42,7 +42,10 @@ def _load() -> ctypes.CDLL | None:
         file = folder / f"_kernel{suffix}"
         if file.exists():
             found = ctypes.CDLL(str(file))
-            _declare(found)
+            try:
+                _declare(found)
+            except AttributeError:  # built from an older version; `promo-ray doctor` tells
+                return None
             return found
     return None
 

@@ -16,6 +16,7 @@ from promo_ray.optimizers.draws import Draws, keys
 from promo_ray.optimizers.space import SearchSpace
 
 S = TypeVar("S")
+_INF = float("inf")
 
 
 class Ranked(NamedTuple):
@@ -241,11 +242,12 @@ def _judged(fitness: Tensor, violation: Tensor | None, like: Tensor) -> tuple[Te
         if values is not None and values.shape != want:
             raise DataError(f"must have shape {tuple(want)}; got {tuple(values.shape)}", where=name)
     fitness = fitness.detach().to(device=like.device, dtype=like.dtype)
-    fitness = torch.where(torch.isfinite(fitness), fitness, -torch.inf)
+    fitness = torch.nan_to_num(fitness, nan=-_INF, posinf=-_INF, neginf=-_INF)
     if violation is None:
         return fitness, torch.zeros_like(fitness)
     violation = violation.detach().to(device=like.device, dtype=like.dtype)
-    violation = torch.where(torch.isfinite(violation), violation.clamp(min=0), torch.inf)
+    violation = torch.nan_to_num(violation, nan=_INF, posinf=_INF, neginf=_INF)
+    violation = violation.clamp_(min=0)
     return fitness, violation
 
 

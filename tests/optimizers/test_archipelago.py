@@ -90,11 +90,11 @@ def test_a_state_restored_again_and_again_gives_the_same_bits(tmp_path: Path) ->
 @pytest.mark.parametrize("name", sorted(methods("optimizers")))
 def test_every_method_can_be_an_island(name: str, tmp_path: Path) -> None:
     islands = (name, "ga", name)
-    first = search(12_000, islands=islands, topology="fully_connected", migrate_every=5)
+    first = search(6_000, islands=islands, topology="fully_connected", migrate_every=5)
     assert first.migrations["n_taken"].to_pylist().count(0) < first.migrations.num_rows
-    search(6_000, islands=islands, topology="fully_connected", migrate_every=5,
+    search(3_000, islands=islands, topology="fully_connected", migrate_every=5,
            checkpoint_uri=str(tmp_path))  # fmt: skip
-    resumed = search(12_000, islands=islands, topology="fully_connected", migrate_every=5,
+    resumed = search(6_000, islands=islands, topology="fully_connected", migrate_every=5,
                      checkpoint_uri=str(tmp_path), max_batch=1)  # fmt: skip
     assert same(first, resumed)
 

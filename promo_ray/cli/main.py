@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import typer
 
 from promo_ray import __version__
+from promo_ray.cli.islands import islands_command
 from promo_ray.cli.job import ConfigOption, SetOption, stage_command
 from promo_ray.cli.serve import serve_command
 from promo_ray.config import parse, read_settings
@@ -48,6 +49,9 @@ _STAGES_OF = {"run": list(STAGE_NAMES), "fit": ["response"]}
 for _name, _help in _HELP.items():
     app.command(_name, help=_help)(stage_command(_name, _STAGES_OF.get(_name, [_name])))
 
+app.command("islands", help="Show how a search by islands went, from its checkpoint.")(
+    islands_command
+)
 app.command("serve", help="Answer decisions over HTTP from a bundle.")(serve_command)
 
 
@@ -112,6 +116,12 @@ def doctor() -> None:
         sys.stdout.write(f"{name:<14} {version}\n")
     free = shutil.disk_usage(".").free // 2**30
     sys.stdout.write(f"CPUs           {os.cpu_count()}\nfree disk      {free} GiB\n")
+    from promo_ray.optimizers import gpu, native  # not on top: see cli.job
+
+    words = "compiled" if native.kernel else "missing, searches take five times as long: reinstall"
+    sys.stdout.write(f"CPU kernels    {words}\n")
+    words = "ready" if gpu.kernels else "missing, tensor code instead: pip install triton"
+    sys.stdout.write(f"GPU kernels    {words}\n")
     has_key = "PROMO_RAY_PSEUDONYM_KEY" in os.environ
     words = "set" if has_key else "not set: user ids of real data are stored as they are"
     sys.stdout.write(f"pseudonym key  {words}\n")

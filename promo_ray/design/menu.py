@@ -46,6 +46,8 @@ class MenuResult:
         n_menus: menus there are.
         enumerated: every menu was evaluated, so none is better on the search sample.
         history: scalars of each round and island; empty if enumerated.
+        takeovers: migrations in which an island got a new best, see
+            `execution.islands_log.MIGRATIONS`; empty if enumerated.
     """
 
     menu: tuple[int, ...]
@@ -56,6 +58,7 @@ class MenuResult:
     n_menus: int
     enumerated: bool
     history: tuple[dict[str, float], ...]
+    takeovers: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass
@@ -86,6 +89,7 @@ class _Found(NamedTuple):
     value: float
     n_evals: int
     history: tuple[dict[str, float], ...]
+    takeovers: tuple[dict[str, Any], ...] = ()
 
 
 def design_menu(
@@ -169,6 +173,7 @@ def design_menu(
         n_menus=space.n_menus,
         enumerated=enumerated,
         history=found.history,
+        takeovers=found.takeovers,
     )
 
 
@@ -193,7 +198,7 @@ def _search(
 ) -> _Found:
     """Islands from greedy menus; `options` go to `optimize_islands`."""
     methods = [_method(m) for m in islands]
-    fewest = min((m.pop_size for m in methods), default=0)
+    fewest = min((m.size(space.space) for m in methods), default=0)
     with single_threaded():
         start = _warm_menus(space, fitness, device)
     result = optimize_islands(
@@ -210,7 +215,8 @@ def _search(
     menu = tuple(int(i) for i in best.tolist() if i >= 0)
     with single_threaded():
         value = float(fitness(_padded([menu], space.max_offers, device)))
-    return _Found(menu, value, result.n_evals + start.n_evals, result.history)
+    takeovers = tuple(row for row in result.migrations.to_pylist() if row["is_takeover"])
+    return _Found(menu, value, result.n_evals + start.n_evals, result.history, takeovers)
 
 
 def _method(method: str | Optimizer[Any]) -> Optimizer[Any]:

@@ -16,8 +16,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from promo_ray.distributed.cells import RayCells
 from promo_ray.distributed.worker import Remote, Run, Task
 from promo_ray.errors import ConfigError, PromoRayError
+from promo_ray.execution.cells import Keeper
 from promo_ray.execution.threads import single_threaded
 from promo_ray.numerics.merge_tree import Node, partial_merge
 from promo_ray.telemetry import SILENT, Progress
@@ -208,6 +210,18 @@ class RayExecutor:
             for start, stop in itertools.pairwise(bounds)
         ]
         return RayResident(self._actors[:n_runs], runs, n, self._max_in_flight)
+
+    def cells(
+        self, keeper: Callable[[], Keeper], tokens: Sequence[Any], costs: Sequence[float]
+    ) -> RayCells:
+        """See `Executor.cells`.
+
+        Raises:
+            ConfigError: the executor is closed.
+        """
+        if not self._actors:
+            raise ConfigError("RayExecutor must be open to advance cells; it was closed")
+        return RayCells(self._actors, next(self._resident_ids), keeper, tokens, costs, fetch)
 
     def close(self) -> None:
         """End the actors; what they hold is gone."""

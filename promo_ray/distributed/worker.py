@@ -1,4 +1,4 @@
-"""The worker side of `RayExecutor`: a plain class that keeps shards and runs functions on them.
+"""The worker side of `RayExecutor`: a plain class that keeps shards and cells.
 
 Every call carries all that is needed to answer it from nothing. A worker that was killed is
 started again by Ray as an empty one, reads the shards it needs anew and repeats the call; no
@@ -7,12 +7,15 @@ driver takes part in that.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import ray
 
+from promo_ray.execution.cells import Keeper
 from promo_ray.execution.executor import read_source
 from promo_ray.execution.threads import single_threaded
 from promo_ray.numerics.merge_tree import Node, partial_merge
@@ -54,6 +57,21 @@ class Run(NamedTuple):
     sources: Any
 
 
+class CellRun(NamedTuple):
+    """A run over cells: its number within the executor, and the reference to what makes keepers."""
+
+    run_id: int
+    keeper: Any
+
+
+class Reply(NamedTuple):
+    """What a call of a cell gives back: the answer, the token after it, seconds that it took."""
+
+    answer: Any
+    token: Any
+    busy_s: float
+
+
 class ShardHost:
     """Keeps shards by (resident, shard) and runs functions on them, one BLAS thread each."""
 
@@ -62,6 +80,8 @@ class ShardHost:
         os.environ.update(ONE_THREAD)
         self._fetch = fetch
         self._shards: dict[tuple[int, int], Any] = {}
+        self._keepers: dict[int, Keeper] = {}
+        self._limits = contextlib.ExitStack()
 
     def _load(self, run: Run, start: int, stop: int) -> list[Any]:
         keys = [(run.resident_id, index) for index in range(start, stop)]
@@ -105,6 +125,30 @@ class ShardHost:
         """Let go of the shards of a resident."""
         for key in [key for key in self._shards if key[0] == resident_id]:
             del self._shards[key]
+
+    def advance(self, run: CellRun, cell: int, token: Sequence[Any], order: Any) -> Reply:
+        """Advance a cell; `token` is the reference of its last reply, fetched only if needed."""
+        started = time.perf_counter()
+        keeper = self._keepers.get(run.run_id)
+        if keeper is None:
+            make: Any = self._fetch(run.keeper)
+            keeper = self._keepers[run.run_id] = make()
+            # for good: to set and reset the limits at every call takes milliseconds
+            self._limits.enter_context(single_threaded())
+
+        def restore() -> Any:
+            last: Any = self._fetch(token[0])
+            return last.token
+
+        answer = keeper.advance(cell, restore, order)
+        return Reply(answer, keeper.token(cell), time.perf_counter() - started)
+
+    def forget(self, run_id: int) -> None:
+        """Let go of the cells of a run."""
+        self._keepers.pop(run_id, None)
+
+    def ping(self) -> None:
+        """Answer, which a worker does once it lives."""
 
 
 Remote = ray.remote(ShardHost)

@@ -63,8 +63,9 @@ class ReportContent:
         checks: `[{name, passed, detail}]`.
         curves: rows of table `curves`: `{curve: uplift | gain | calibration, series, x, y, low,
             high}`.
-        search: document `search` of the menu: `{history: [{round, island, best}], n_evals,
-            n_menus, is_enumerated, judged: {n_users, gain_vs_none, gain_vs_single}}`, gains as
+        search: document `search` of the menu: `{history: [{round, island, best}], takeovers:
+            [{round, island, source, source_round, fitness, is_takeover}], n_evals, n_menus,
+            is_enumerated, judged: {n_users, gain_vs_none, gain_vs_single}}`, gains as
             `{mean, low, high}`.
         recommendations: document `quality` of the recommender: `{n_users, n_items, hit_rate,
             popularity_hit_rate}`.

@@ -43,7 +43,8 @@ def fragments(drawings: Sequence[Drawing]) -> list[str]:
     ]
 
 
-def _styled(figure: go.Figure, *, height: int = 320, x: str = "", y: str = "") -> go.Figure:
+def styled(figure: go.Figure, *, height: int = 320, x: str = "", y: str = "") -> go.Figure:
+    """The figure in the style of the report."""
     axis = {"gridcolor": GRID, "zerolinecolor": MUTED, "fixedrange": True, "automargin": True}
     has_legend = sum(bool(t.name) and t.showlegend is not False for t in figure.data) > 1
     figure.update_layout(
@@ -111,7 +112,7 @@ def dots_and_whiskers(dots: Sequence[Dot], unit: Unit) -> Drawing:
                 showlegend=False,
             )
         )
-    _styled(figure, height=90 + 46 * len(dots), x=f"gain against no offers, {unit.axis}")
+    styled(figure, height=90 + 46 * len(dots), x=f"gain against no offers, {unit.axis}")
     figure.update_xaxes(zeroline=True, zerolinewidth=2)
     words = "; ".join(f"{dot.label} {unit.one_user(dot.value)}" for dot in dots)
     return Drawing(figure, f"Gain against no offers {unit.per}: {words}.")
@@ -128,7 +129,7 @@ def bars(labels: Sequence[str], values: Sequence[float], *, x: str, alt: str) ->
             hovertemplate="%{y}: %{x:,.4g}<extra></extra>",
         )
     )
-    return Drawing(_styled(figure, height=80 + 34 * len(labels), x=x), alt)
+    return Drawing(styled(figure, height=80 + 34 * len(labels), x=x), alt)
 
 
 def stacked_shares(rows: Mapping[str, Sequence[float]], series: Sequence[str]) -> Drawing:
@@ -147,7 +148,7 @@ def stacked_shares(rows: Mapping[str, Sequence[float]], series: Sequence[str]) -
                 hovertemplate=f"%{{y}}: %{{x:.0f}} % {text_of(name)}<extra></extra>",
             )
         )
-    _styled(figure, height=130 + 34 * len(rows) + 16 * len(series), x="% of the segment's users")
+    styled(figure, height=130 + 34 * len(rows) + 16 * len(series), x="% of the segment's users")
     figure.update_layout(barmode="stack", legend_traceorder="normal")
     figure.update_xaxes(range=[0, 100])
     none = [float(v[0]) / max(1.0, float(sum(v))) for v in rows.values()]
@@ -173,7 +174,7 @@ def rfm_heat_map(counts: Sequence[Sequence[Any]], k: int) -> Drawing:
             hovertemplate="recency %{y}, frequency %{x}: %{z:,.0f} users<extra></extra>",
         )
     )
-    _styled(figure, height=340, x="how often they buy (fifths)", y="how lately (fifths)")
+    styled(figure, height=340, x="how often they buy (fifths)", y="how lately (fifths)")
     figure.update_xaxes(showgrid=False, type="category")
     figure.update_yaxes(showgrid=False, type="category")
     best = cells[-1][-1]
@@ -209,7 +210,7 @@ def lines(
         ys = [float(p["y"]) * scale for p in points]
         line = {"color": color, "width": 2.5}
         figure.add_trace(go.Scatter(x=xs, y=ys, name=text_of(name), mode="lines", line=line))
-    return Drawing(_styled(figure, x=x, y=y, height=360), alt) if series else None
+    return Drawing(styled(figure, x=x, y=y, height=360), alt) if series else None
 
 
 def calibration(rows: Sequence[Mapping[str, Any]], unit: Unit, alt: str) -> Drawing | None:
@@ -243,7 +244,7 @@ def calibration(rows: Sequence[Mapping[str, Any]], unit: Unit, alt: str) -> Draw
             )
         )
     axis = unit.axis
-    return Drawing(_styled(figure, x=f"predicted, {axis}", y=f"observed, {axis}", height=380), alt)
+    return Drawing(styled(figure, x=f"predicted, {axis}", y=f"observed, {axis}", height=380), alt)
 
 
 def _series(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

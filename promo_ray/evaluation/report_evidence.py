@@ -7,6 +7,7 @@ from typing import Any
 
 from promo_ray.evaluation import report_charts as charts
 from promo_ray.evaluation.report_charts import Dot, Drawing
+from promo_ray.evaluation.report_islands import lineage
 from promo_ray.evaluation.report_sections import Row, Section, Table
 from promo_ray.evaluation.report_words import (
     DASH,
@@ -161,6 +162,9 @@ def search(document: Row, unit: Unit) -> Section:
             scale=unit.scale,
         )
         blocks += [drawing] if drawing else []
+    if document.get("takeovers"):
+        path = lineage(history, document["takeovers"])
+        blocks += [path] if path else []
     judged = document.get("judged") or {}
     pairs = [
         ("against no offers", judged.get("gain_vs_none")),

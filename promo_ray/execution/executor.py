@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from promo_ray.execution.cells import Cells, Keeper, SerialCells
 from promo_ray.execution.threads import single_threaded
 from promo_ray.numerics.merge_tree import Node, partial_merge
 from promo_ray.telemetry import SILENT, Progress
@@ -56,7 +57,7 @@ class Resident(Protocol[S_co]):
 
 
 class Executor(Protocol):
-    """Runs functions on shards."""
+    """Runs functions on shards, and advances cells."""
 
     @property
     def n_workers(self) -> int:
@@ -69,6 +70,18 @@ class Executor(Protocol):
         Args:
             sources: one per shard: a callable without arguments that reads the shard (called in
                 the worker, again if the worker was lost), or the shard itself.
+        """
+        ...
+
+    def cells(
+        self, keeper: Callable[[], Keeper], tokens: Sequence[Any], costs: Sequence[float]
+    ) -> Cells:
+        """Make cells advance in the workers, see `promo_ray.execution.cells`.
+
+        Args:
+            keeper: makes the keeper of a worker; picklable, called again if the worker was lost.
+            tokens: first token of each cell; None = from the beginning.
+            costs: how long a call of each cell takes, in any unit; cells are spread by it.
         """
         ...
 
@@ -132,3 +145,9 @@ class SerialExecutor:
     def load(self, sources: Sequence[Any]) -> SerialResident[Any]:
         """See `Executor.load`."""
         return SerialResident([read_source(source) for source in sources])
+
+    def cells(
+        self, keeper: Callable[[], Keeper], tokens: Sequence[Any], costs: Sequence[float]
+    ) -> SerialCells:
+        """See `Executor.cells`."""
+        return SerialCells(keeper(), tokens)

@@ -1,11 +1,8 @@
-"""Real-coded genetic algorithm: tournament, simulated binary crossover, polynomial mutation.
-
-The distribution indices are one less than a power of two, so that every power is a chain of
-square roots: exact in IEEE arithmetic, hence the same bits in any batch, and much faster.
-"""
+"""Genetic algorithm with selectable operators; typed ones where genes are mixed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -14,19 +11,34 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promo_ray.errors import ConfigError
+from promo_ray.optimizers import native
+from promo_ray.optimizers.draws import Draws
 from promo_ray.optimizers.population import (
+    Clock,
+    PopulationMethod,
     Ranked,
-    asked,
-    best_first,
+    begin,
     first_population,
-    generation_of,
-    judged,
-    new_clock,
+    newcomers,
+    ranked_of,
     take,
-    told,
-    uniforms,
 )
 from promo_ray.optimizers.space import SearchSpace, pick_device
+from promo_ray.optimizers.variation import (
+    CROSSOVERS,
+    ORDER_MUTATIONS,
+    POINT_MUTATIONS,
+    SELECTIONS,
+    crossed,
+    grid_step,
+    linear_rank,
+    polynomial_step,
+    reordered,
+    reset,
+    roulette,
+    sbx,
+    tournament,
+)
 from promo_ray.registry import register
 
 
@@ -34,59 +46,77 @@ class GeneticState(NamedTuple):
     """Population best first, and the individuals asked for.
 
     Attributes:
-        clock: `(4,)` int64, see `population.new_clock`.
-        lower, upper: `(genes,)` bounds.
+        space, clock: see `population.Optimizer`.
         x: `(*batch, pop, genes)`.
         fitness, violation: `(*batch, pop)`.
         children: `(*batch, pop, genes)` asked for last.
+        epsilon: `(*batch,)` violation that counted as none at first.
     """
 
-    clock: Tensor
-    lower: Tensor
-    upper: Tensor
+    space: SearchSpace
+    clock: Clock
     x: Tensor
     fitness: Tensor
     violation: Tensor
     children: Tensor
+    epsilon: Tensor
 
 
 @register("ga")
 @dataclass(frozen=True, kw_only=True)
-class GeneticAlgorithm:
-    """Real-coded GA with elitism.
+class GeneticAlgorithm(PopulationMethod):
+    """Genetic algorithm with elitism; one generation is O(pop * genes).
 
-    Source: Deb and Agrawal 1995 (crossover), Deb and Goyal 1996 (mutation). One generation is
-    O(pop * genes).
+    Real genes are crossed and mutated by the operators named; in mixed spaces whole numbers
+    mutate by grid steps, choices are exchanged and drawn anew, subsets draw from the union of
+    both parents.
 
     Attributes:
         pop_size: individuals, even, >= 4.
         n_elites: best parents that compete with the children for survival, 1 to pop_size;
             None = all (the best half of parents and children survives).
+        selection: `tournament`, `roulette` or `rank`.
         tournament_size: individuals drawn per parent.
+        rank_pressure: how much likelier than the mean the best is, in [1, 2].
+        crossover: `sbx`, `single_point`, `multi_point`, `uniform` or `slot` (genes of a slot of
+            the space are inherited together).
         crossover_rate: share of pairs that exchange genes.
         crossover_eta: spread of children about parents; 1, 3, 7, 15, ...: larger is closer.
-        mutation_eta: the same for mutation.
-        mutation_rate: share of genes that mutate; None = 1 / genes.
+        n_points: cuts of `multi_point`.
+        mutation: `polynomial`, `grid_step`, or for sequences `swap`, `insert`, `inversion`.
+        mutation_eta: as crossover_eta, for `polynomial`.
+        mutation_rate: share of genes that mutate, of individuals for sequences; None = 1 / genes
+            or 1 / 2.
+        grid_steps: steps that make up the range of a real gene for `grid_step`.
     """
 
     method: ClassVar[str] = "ga"
     state_class: ClassVar[type[GeneticState]] = GeneticState
 
-    pop_size: int = 100
     n_elites: int | None = None
-    tournament_size: int = 2
+    selection: str = "tournament"
+    tournament_size: int = 3
+    rank_pressure: float = 1.8
+    crossover: str = "sbx"
     crossover_rate: float = 0.9
     crossover_eta: int = 15
+    n_points: int = 2
+    mutation: str = "polynomial"
     mutation_eta: int = 15
     mutation_rate: float | None = None
+    grid_steps: int = 20
 
     def __post_init__(self) -> None:
-        if self.pop_size < 4 or self.pop_size % 2:
+        super().__post_init__()
+        if self.pop_size % 2:
             raise ConfigError(f"pop_size must be even and >= 4; got {self.pop_size}")
         if self.n_elites is not None and not 1 <= self.n_elites <= self.pop_size:
             raise ConfigError(f"n_elites must be in [1, pop_size]; got {self.n_elites}")
-        if self.tournament_size < 1:
-            raise ConfigError(f"tournament_size must be >= 1; got {self.tournament_size}")
+        for name in ("tournament_size", "n_points", "grid_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be >= 1; got {getattr(self, name)}")
+        if not 1 <= self.rank_pressure <= 2:
+            raise ConfigError(f"rank_pressure must be in [1, 2]; got {self.rank_pressure}")
         for name in ("crossover_eta", "mutation_eta"):
             eta = getattr(self, name)
             if eta < 1 or (eta + 1) & eta:
@@ -95,130 +125,158 @@ class GeneticAlgorithm:
             rate = getattr(self, name)
             if rate is not None and not 0 <= rate <= 1:
                 raise ConfigError(f"{name} must be in [0, 1]; got {rate}")
+        known = {
+            "selection": SELECTIONS,
+            "crossover": CROSSOVERS,
+            "mutation": POINT_MUTATIONS + ORDER_MUTATIONS,
+        }
+        for name, values in known.items():
+            if getattr(self, name) not in values:
+                raise ConfigError(
+                    f"{name} must be one of {', '.join(values)}; got {getattr(self, name)!r}"
+                )
 
     def init(
         self,
         space: SearchSpace,
-        seed: int,
+        seed: int = 0,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         batch: tuple[int, ...] = (),
         *,
-        island: int = 0,
+        island: int | Sequence[int] = 0,
         x0: ArrayLike | None = None,
     ) -> GeneticState:
         """See `Optimizer.init`."""
-        clock = new_clock(seed, island)
-        lower, upper = space.bounds(pick_device(device), dtype)
-        start = None if x0 is None else space.points(x0)
+        clock = begin(seed, batch, island)
+        like = torch.empty(0, dtype=dtype, device=pick_device(device))
         shape = (*batch, self.pop_size, space.n_genes)
-        x = first_population(self.method, clock, lower, upper, shape, start)
+        x = space.snap(first_population(self.method, clock, space, shape, like, x0))
         worst = torch.full(shape[:-1], torch.inf, dtype=dtype, device=x.device)
-        return GeneticState(clock, lower, upper, x, -worst, worst, x)
+        return GeneticState(space, clock, x, -worst, worst, x, worst.new_zeros(batch))
 
     def ask(self, state: GeneticState) -> tuple[GeneticState, Tensor]:
         """See `Optimizer.ask`; the first individuals asked for are the first population."""
-        children = state.x if generation_of(state.clock) == 0 else self._breed(state)
-        return state._replace(clock=asked(state.clock), children=children), children
+        children = state.x if state.clock.generation == 0 else self._breed(state)
+        clock = state.clock._replace(is_asked=True)
+        return state._replace(clock=clock, children=children), children
 
     def tell(
         self, state: GeneticState, fitness: Tensor, violation: Tensor | None = None
     ) -> GeneticState:
         """See `Optimizer.tell`."""
-        fitness, violation = judged(fitness, violation, state.children.shape[:-1], state.x)
-        clock = told(state.clock)
-        x = state.children
-        if generation_of(state.clock) > 0:
-            n = self.pop_size if self.n_elites is None else self.n_elites
-            x = torch.cat([state.x[..., :n, :], x], dim=-2)
+        is_first = state.clock.generation == 0
+        state, fitness, violation = self._told(state, fitness, violation, state.children)
+        n = self.pop_size if self.n_elites is None else self.n_elites
+        old = state.x[..., : 0 if is_first else n, :]
+        if not is_first:
             fitness = torch.cat([state.fitness[..., :n], fitness], dim=-1)
             violation = torch.cat([state.violation[..., :n], violation], dim=-1)
-        return _survive(state._replace(clock=clock), x, fitness, violation, self.pop_size)
+        return self._survive(state, (old, state.children), fitness, violation)
 
     def ranked(self, state: GeneticState) -> Ranked:
         """See `Optimizer.ranked`."""
+        if state.clock.is_constrained:
+            return ranked_of(state.x, state.fitness, state.violation)
         return Ranked(state.x, state.fitness, state.violation)
 
-    def replace_worst(self, state: GeneticState, x: Tensor, fitness: Tensor) -> GeneticState:
+    def replace_worst(
+        self,
+        state: GeneticState,
+        x: Tensor,
+        fitness: Tensor,
+        violation: Tensor | None = None,
+        *,
+        ranks: Tensor | None = None,
+    ) -> GeneticState:
         """See `Optimizer.replace_worst`."""
-        keep = self.pop_size - x.shape[-2]
-        new_x = torch.cat([state.x[..., :keep, :], x], dim=-2)
-        new_fitness = torch.cat([state.fitness[..., :keep], fitness], dim=-1)
-        violation = torch.cat([state.violation[..., :keep], torch.zeros_like(fitness)], dim=-1)
-        return _survive(state, new_x, new_fitness, violation, self.pop_size)
+        here = self.ranked(state)
+        new = newcomers(here, x, fitness, violation, ranks)
+        rows = new.ranks.unsqueeze(-1).expand_as(x)
+        return self._survive(
+            state,
+            (here.x[..., :0, :], here.x.scatter(-2, rows, new.x)),
+            here.fitness.scatter(-1, new.ranks, new.fitness),
+            here.violation.scatter(-1, new.ranks, new.violation),
+        )
+
+    def _survive(
+        self,
+        state: GeneticState,
+        x: tuple[Tensor, Tensor],
+        fitness: Tensor,
+        violation: Tensor,
+    ) -> GeneticState:
+        """The best of old and new rows; fitness and violation of both, the old first."""
+        order = self._order(state, fitness, violation)[..., : self.pop_size]
+        return state._replace(
+            x=native.survivors(*x, order),
+            fitness=fitness.gather(-1, order),
+            violation=violation.gather(-1, order),
+        )
+
+    def _parents(self, state: GeneticState, draws: Draws) -> Tensor:
+        n = self.pop_size
+        if self.selection == "tournament":
+            return tournament(draws, n, n, self.tournament_size)
+        if self.selection == "rank":
+            return linear_rank(draws, n, n, self.rank_pressure)
+        return roulette(draws, state.fitness, state.violation, n)
 
     def _breed(self, state: GeneticState) -> Tensor:
         """Children of the present population, `(*batch, pop, genes)`."""
-        x = state.x
-        n, d = x.shape[-2:]
-        sizes = ((n, self.tournament_size), (n // 2, 1), (n // 2, d), (n, d))
-        u = uniforms(self.method, state.clock, sizes, x)
-        # the population is sorted, so the winner of a tournament is the smallest row number
-        rows = (u[0] * n).long().clamp_(max=n - 1)
-        parents = take(x, rows.amin(-1))
-        a, b = parents[..., : n // 2, :], parents[..., n // 2 :, :]
-        crosses = (u[1] < self.crossover_rate).to(x.dtype)
-        spread = _spread_factor(u[2], self.crossover_eta)
-        spread = torch.lerp(torch.ones_like(spread), spread, crosses)
-        middle, half = (a + b) * 0.5, (a - b) * 0.5 * spread
-        children = torch.cat([middle + half, middle - half], dim=-2)
+        space, n, d = state.space, self.pop_size, state.x.shape[-1]
+        draws = self._draws(state, state.x.shape[:-2], state.x)
+        parents = self._parents(state, draws)
         rate = 1 / d if self.mutation_rate is None else self.mutation_rate
-        step = _mutation_step(u[3], rate, self.mutation_eta)
-        children = children + step * (state.upper - state.lower)
-        return torch.clamp(children, state.lower, state.upper)
+        if space.is_plain and self.crossover == "sbx" and self.mutation == "polynomial":
+            return self._breed_plain(state, draws, parents, rate)
+        both = take(state.x, parents)
+        children = crossed(
+            draws,
+            space,
+            both[..., : n // 2, :],
+            both[..., n // 2 :, :],
+            kind=self.crossover,
+            rate=self.crossover_rate,
+            eta=self.crossover_eta,
+            n_points=self.n_points,
+        )
+        return space.snap(self._mutated(draws, space, children, rate))
 
+    def _breed_plain(
+        self, state: GeneticState, draws: Draws, parents: Tensor, rate: float
+    ) -> Tensor:
+        """The same for real genes without repair, in one pass where there is a kernel."""
+        n, d = state.x.shape[-2:]
+        table = state.space.table(state.x.device, state.x.dtype)
+        etas = self.crossover_eta, self.mutation_eta
+        if native.serves(state.x):
+            start = draws.skip(n // 2 + n // 2 * d + n * d)
+            rates = self.crossover_rate, rate
+            bounds = table.lower, table.upper
+            return native.breed(state.x, parents, draws.key, start, bounds, rates, etas)
+        both = take(state.x, parents)
+        crosses = draws.unit(n // 2, 1) < self.crossover_rate
+        a, b = both[..., : n // 2, :], both[..., n // 2 :, :]
+        children = torch.cat(sbx(a, b, draws.words(n // 2, d), crosses, etas[0]), dim=-2)
+        step = polynomial_step(draws.words(n, d), rate, etas[1], children.dtype)
+        children = children + step * (table.upper - table.lower)
+        return torch.clamp(children, table.lower, table.upper)
 
-def _survive(
-    state: GeneticState, x: Tensor, fitness: Tensor, violation: Tensor, n: int
-) -> GeneticState:
-    order = best_first(fitness, violation)[..., :n]
-    return state._replace(
-        x=take(x, order),
-        fitness=fitness.gather(-1, order),
-        violation=violation.gather(-1, order),
-    )
-
-
-def _root(x: Tensor, eta: int) -> Tensor:
-    """`x ** (1 / (eta + 1))` for eta + 1 a power of two."""
-    for _ in range(eta.bit_length()):
-        x = x.sqrt()
-    return x
-
-
-def _spread_factor(u: Tensor, eta: int) -> Tensor:
-    """Signed spread factor of simulated binary crossover, one number per gene.
-
-    The number decides in turn: exchange this gene at all (half), swap the children (half),
-    contract or expand (half), by how much.
-
-    Args:
-        u: `(*batch, pairs, genes)` uniform in [0, 1).
-        eta: distribution index.
-    """
-    u = u * 8
-    bits = u.floor()
-    w = u - bits
-    is_same = (bits >= 4).to(u.dtype)
-    bits = bits - 4 * is_same
-    swaps = (bits >= 2).to(u.dtype)
-    expands = bits - 2 * swaps
-    root = _root(expands + w * (1 - 2 * expands), eta).clamp(min=1e-3)
-    # lerp by 0 or 1 is exact, and much faster than where
-    factor = torch.lerp(root, 1 / root, expands) * (1 - 2 * swaps)
-    return torch.lerp(factor, torch.ones_like(factor), is_same)
-
-
-def _mutation_step(u: Tensor, rate: float, eta: int) -> Tensor:
-    """Polynomial mutation as a share of each gene's range, in (-1, 1); 0 where none.
-
-    Args:
-        u: `(*batch, pop, genes)` uniform in [0, 1); below `rate` the gene mutates.
-        rate: share of genes that mutate.
-        eta: distribution index.
-    """
-    if rate == 0:
-        return torch.zeros_like(u)
-    w = (u / rate).clamp(max=1)
-    root = _root(2 * torch.minimum(w, 1 - w), eta)
-    return (1 - root) * torch.sign(w - 0.5) * (u < rate).to(u.dtype)
+    def _mutated(self, draws: Draws, space: SearchSpace, x: Tensor, rate: float) -> Tensor:
+        n, d = x.shape[-2:]
+        table = space.table(x.device, x.dtype)
+        if self.mutation in ORDER_MUTATIONS:
+            share = 0.5 if self.mutation_rate is None else self.mutation_rate
+            return reordered(draws, self.mutation, x, share)
+        words = draws.words(n, d)
+        stepped = grid_step(x, words, rate, table, self.grid_steps)
+        if self.mutation == "polynomial":
+            step = polynomial_step(words, rate, self.mutation_eta, x.dtype)
+            moved = x + step * (table.upper - table.lower)
+            stepped = torch.where(table.is_whole, stepped, moved)
+        if space.is_real:
+            return stepped
+        stepped = torch.where(table.is_unordered, x, stepped)
+        return reset(stepped, words, draws.words(n, d), rate, table)

@@ -1,30 +1,31 @@
-"""What every population method shares: its protocol, clock, ranking, random numbers, arrays."""
+"""What every population method shares: its protocol, clock and ranking rules."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promo_ray.errors import ConfigError, DataError
+from promo_ray.optimizers.draws import Draws, keys
 from promo_ray.optimizers.space import SearchSpace
-from promo_ray.seeding import derive
 
 S = TypeVar("S")
+_INF = float("inf")
 
 
 class Ranked(NamedTuple):
     """Individuals best first.
 
     Attributes:
-        x: `(*batch, pop, genes)` genes.
-        fitness: `(*batch, pop)`; -inf = not evaluated or worst.
-        violation: `(*batch, pop)` >= 0; 0 = feasible.
+        x: `(*batch, n, genes)` genes.
+        fitness: `(*batch, n)`; -inf = not evaluated or worst.
+        violation: `(*batch, n)` >= 0; 0 = feasible.
     """
 
     x: Tensor
@@ -32,172 +33,313 @@ class Ranked(NamedTuple):
     violation: Tensor
 
 
-class Optimizer(Protocol[S]):
-    """A population method: a frozen dataclass of pure functions over a NamedTuple of tensors.
+class Clock(NamedTuple):
+    """Where a state stands.
 
-    All tensors of a state but `clock` have the leading dimensions `batch`: independent
-    populations, where number k of the batch is island `island + k` and draws its own numbers.
+    Attributes:
+        seed: seed of the run.
+        islands: number of each island of the flattened batch; with seed and generation it names
+            the random numbers of the island.
+        generation: generations told.
+        is_asked: individuals were asked for and not yet told.
+        is_constrained: a violation was told.
+    """
+
+    seed: int
+    islands: tuple[int, ...]
+    generation: int = 0
+    is_asked: bool = False
+    is_constrained: bool = False
+
+
+class Optimizer(Protocol[S]):
+    """A population method: a frozen dataclass of pure functions over a NamedTuple.
+
+    A state is `(space, clock, tensors...)`; every tensor has the leading dimensions `batch`:
+    independent populations on the same space.
     """
 
     method: ClassVar[str]
     state_class: ClassVar[type[Any]]
 
-    @property
-    def pop_size(self) -> int:
-        """Individuals in one population."""
+    def size(self, space: SearchSpace) -> int:
+        """Individuals that one population asks for per generation."""
         ...
 
     def init(
         self,
         space: SearchSpace,
-        seed: int,
+        seed: int = 0,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         batch: tuple[int, ...] = (),
         *,
-        island: int = 0,
+        island: int | Sequence[int] = 0,
         x0: ArrayLike | None = None,
     ) -> S:
-        """First state; the first individuals of each population are the rows of `x0`."""
+        """First state, with the leading dimensions `batch`.
+
+        `island` is the number of the first island of the flattened batch, or the number of each;
+        `x0` `(n, genes)` are the first individuals of each population.
+        """
         ...
 
     def ask(self, state: S) -> tuple[S, Tensor]:
-        """State and the `(*batch, pop, genes)` individuals to evaluate."""
+        """State and the `(*batch, size, genes)` individuals to evaluate."""
         ...
 
     def tell(self, state: S, fitness: Tensor, violation: Tensor | None = None) -> S:
-        """State after the individuals asked for were evaluated, both `(*batch, pop)`."""
+        """State after the individuals asked for were evaluated, both `(*batch, size)`."""
         ...
 
     def ranked(self, state: S) -> Ranked:
-        """Best individuals that the state remembers, best first; row 0 never gets worse."""
+        """Individuals that the state remembers, best first; row 0 is the best ever told."""
         ...
 
-    def replace_worst(self, state: S, x: Tensor, fitness: Tensor) -> S:
-        """State with feasible individuals `(*batch, n, genes)` in place of its worst."""
+    def replace_worst(
+        self,
+        state: S,
+        x: Tensor,
+        fitness: Tensor,
+        violation: Tensor | None = None,
+        *,
+        ranks: Tensor | None = None,
+    ) -> S:
+        """State with newcomers `(*batch, n, genes)` in place of others, its worst by default.
+
+        Newcomers of fitness -inf stay out, which makes holes possible in a batch; only a better
+        one takes row 0. They are fewer than `ranked` has, and feasible if `violation` is None;
+        `ranks` `(*batch, n)` int64 are the different rows of `ranked` that they take.
+        """
         ...
 
 
-def new_clock(seed: int, island: int) -> Tensor:
-    """`(4,)` int64 on the CPU: seed, first island, generation, 1 if asked and not yet told."""
-    return torch.tensor([seed, island, 0, 0], dtype=torch.int64)
+@dataclass(frozen=True, kw_only=True)
+class PopulationMethod:
+    """Hyperparameters and steps that all methods share.
 
-
-def asked(clock: Tensor) -> Tensor:
-    """Clock after an ask."""
-    return torch.cat([clock[:3], torch.ones(1, dtype=torch.int64)])
-
-
-def told(clock: Tensor) -> Tensor:
-    """Clock after a tell: the next generation.
-
-    Raises:
-        ConfigError: nothing was asked.
+    Attributes:
+        pop_size: individuals of one population, >= 4.
+        epsilon_generations: violations up to epsilon count as none for so many generations,
+            while epsilon shrinks from that of the best fifth of the first population to 0
+            (Takahama and Sakai 2006); 0 = feasibility rules from the start (Deb 2000).
     """
-    if int(clock[3]) != 1:
-        raise ConfigError("tell must follow ask; nothing was asked of this state")
-    step = torch.tensor([0, 0, 1, -1], dtype=torch.int64)
-    return clock + step
+
+    method: ClassVar[str] = ""
+    state_class: ClassVar[type[Any]]
+
+    pop_size: int = 100
+    epsilon_generations: int = 30
+
+    def __post_init__(self) -> None:
+        if self.pop_size < 4:
+            raise ConfigError(f"pop_size must be >= 4; got {self.pop_size}")
+        if self.epsilon_generations < 0:
+            raise ConfigError(f"epsilon_generations must be >= 0; got {self.epsilon_generations}")
+
+    def size(self, space: SearchSpace) -> int:
+        """See `Optimizer.size`."""
+        return self.pop_size
+
+    def _draws(self, state: Any, batch: tuple[int, ...], like: Tensor) -> Draws:
+        """Random numbers of the present generation."""
+        clock: Clock = state.clock
+        return Draws(keys(clock.seed, self.method, clock.islands, clock.generation), batch, like)
+
+    def _told(
+        self, state: Any, fitness: Tensor, violation: Tensor | None, like: Tensor
+    ) -> tuple[Any, Tensor, Tensor]:
+        """State of the next generation, fitness and violation in its dtype; not finite = worst.
+
+        Raises:
+            ConfigError: nothing was asked.
+            DataError: another shape than that of the individuals asked for.
+        """
+        clock: Clock = state.clock
+        if not clock.is_asked:
+            raise ConfigError("tell must follow ask; nothing was asked of this state")
+        fitness, judged = _judged(fitness, violation, like)
+        if violation is None and not clock.is_constrained:
+            clock = clock._replace(generation=clock.generation + 1, is_asked=False)
+            return state._replace(clock=clock), fitness, judged
+        epsilon = state.epsilon if clock.is_constrained else self._first_epsilon(judged)
+        clock = Clock(clock.seed, clock.islands, clock.generation + 1, False, True)
+        return state._replace(clock=clock, epsilon=epsilon), fitness, judged
+
+    def _first_epsilon(self, violation: Tensor) -> Tensor:
+        nth = max(1, violation.shape[-1] // 5)
+        epsilon = violation.kthvalue(nth, dim=-1).values
+        return torch.where(torch.isfinite(epsilon), epsilon, 0.0)
+
+    def _relaxed(self, state: Any, violation: Tensor) -> Tensor:
+        """Violation beyond the epsilon of the present generation."""
+        share = 1 - state.clock.generation / (self.epsilon_generations + 1)
+        if share <= 0 or not state.clock.is_constrained:
+            return violation
+        return torch.clamp(violation - state.epsilon.unsqueeze(-1) * share**3, min=0)
+
+    def _order(self, state: Any, fitness: Tensor, violation: Tensor) -> Tensor:
+        """Rows best first by the relaxed rule, the exactly best one in front all the same."""
+        if not state.clock.is_constrained:
+            return torch.sort(fitness, dim=-1, descending=True, stable=True).indices
+        order = best_first(fitness, self._relaxed(state, violation))
+        is_other = order != best_first(fitness, violation)[..., :1]
+        front = is_other.to(torch.int8).sort(dim=-1, stable=True).indices
+        return order.gather(-1, front)
+
+    def _replaces(
+        self, state: Any, new: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Whether (fitness, violation) takes the place of another by the relaxed rule.
+
+        The exactly best old one gives way to an exactly better one alone.
+        """
+        if not state.clock.is_constrained:
+            return new[0] > old[0]
+        relaxed = [(values[0], self._relaxed(state, values[1])) for values in (new, old)]
+        wins = is_better(relaxed[0], relaxed[1])
+        place = torch.arange(wins.shape[-1], device=wins.device)
+        is_best = place == best_first(*old)[..., :1]
+        return torch.where(is_best, is_better(new, old), wins)
 
 
-def generation_of(clock: Tensor) -> int:
-    """Generations told."""
-    return int(clock[2])
-
-
-def uniforms(
-    name: str, clock: Tensor, shapes: Sequence[tuple[int, ...]], like: Tensor
-) -> list[Tensor]:
-    """Uniform numbers of one generation: island k of the batch depends on its number alone.
-
-    Args:
-        name: name of the method.
-        clock: see `new_clock`.
-        shapes: shapes of the arrays of one population.
-        like: `(*batch, pop, genes)` gives batch, device and dtype.
-
-    Returns:
-        One `(*batch, *shape)` tensor in [0, 1) per shape.
-    """
-    batch = like.shape[:-2]
-    sizes = [math.prod(shape) for shape in shapes]
-    seed, first, generation = (int(v) for v in clock[:3])
-    rows = []
-    for island in range(first, first + math.prod(batch)):
-        high = derive(seed, name, island, generation, "high")
-        low = derive(seed, name, island, generation, "low")
-        generator = torch.Generator(device=like.device)
-        generator.manual_seed((high << 31) | low)
-        rows.append(
-            torch.rand(sum(sizes), generator=generator, device=like.device, dtype=like.dtype)
-        )
-    parts = torch.split(torch.stack(rows), sizes, dim=-1)
-    return [part.reshape(*batch, *shape) for part, shape in zip(parts, shapes, strict=True)]
+def begin(seed: int, batch: tuple[int, ...], island: int | Sequence[int]) -> Clock:
+    """First clock; `island` as for `Optimizer.init`."""
+    n = math.prod(batch)
+    islands = tuple(range(island, island + n)) if isinstance(island, int) else tuple(island)
+    if len(islands) != n or n == 0:
+        raise ConfigError(f"island must name {n} islands, at least 1; got {len(islands)}")
+    return Clock(int(seed), islands)
 
 
 def first_population(
     name: str,
-    clock: Tensor,
-    lower: Tensor,
-    upper: Tensor,
+    clock: Clock,
+    space: SearchSpace,
     shape: tuple[int, ...],
-    x0: NDArray[np.float64] | None,
+    like: Tensor,
+    x0: ArrayLike | None = None,
 ) -> Tensor:
-    """Uniform individuals in the box, the first of each population replaced by `x0`."""
-    like = lower.expand(*shape)
-    (u,) = uniforms(f"{name} init", clock, [shape[-2:]], like)
-    x = torch.clamp(lower + u * (upper - lower), lower, upper)
+    """Uniform latent points of `shape` `(*batch, pop, genes)`, the first ones those of `x0`."""
+    table = space.table(like.device, like.dtype)
+    draws = Draws(keys(clock.seed, f"{name} init", clock.islands, 0), shape[:-2], like)
+    u = draws.uniform(*shape[-2:])
+    x = torch.clamp(table.low + u * (table.high - table.low), table.low, table.high)
     if x0 is None:
         return x
-    if len(x0) > shape[-2]:
-        raise ConfigError(f"x0 must have at most pop_size = {shape[-2]} rows; got {len(x0)}")
-    start = torch.as_tensor(x0.copy(), dtype=x.dtype, device=x.device)
-    start = torch.clamp(start, lower, upper).expand(*shape[:-2], *x0.shape)
-    return torch.cat([start, x[..., len(x0) :, :]], dim=-2)
+    points = space.points(x0)
+    if len(points) > shape[-2]:
+        raise ConfigError(f"x0 must have at most {shape[-2]} rows; got {len(points)}")
+    start = torch.tensor(points, dtype=x.dtype, device=x.device)
+    start = torch.clamp(start, table.lower, table.upper).expand(*shape[:-2], *points.shape)
+    return torch.cat([start, x[..., len(points) :, :]], dim=-2)
 
 
-def judged(
-    fitness: Tensor, violation: Tensor | None, want: torch.Size, like: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Fitness and violation in the dtype of the state; not finite = worst.
-
-    Raises:
-        DataError: another shape than the individuals asked for.
-    """
+def _judged(fitness: Tensor, violation: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Fitness and violation in the dtype of `like` `(*batch, size, genes)`; not finite = worst."""
+    want = like.shape[:-1]
     for name, values in (("fitness", fitness), ("violation", violation)):
         if values is not None and values.shape != want:
             raise DataError(f"must have shape {tuple(want)}; got {tuple(values.shape)}", where=name)
-    fitness = fitness.to(device=like.device, dtype=like.dtype)
-    fitness = torch.where(torch.isfinite(fitness), fitness, -torch.inf)
+    fitness = fitness.detach().to(device=like.device, dtype=like.dtype)
+    fitness = torch.nan_to_num(fitness, nan=-_INF, posinf=-_INF, neginf=-_INF)
     if violation is None:
         return fitness, torch.zeros_like(fitness)
-    violation = violation.to(device=like.device, dtype=like.dtype)
-    violation = torch.where(torch.isfinite(violation), violation.clamp(min=0), torch.inf)
+    violation = violation.detach().to(device=like.device, dtype=like.dtype)
+    violation = torch.nan_to_num(violation, nan=_INF, posinf=_INF, neginf=_INF)
+    violation = violation.clamp_(min=0)
     return fitness, violation
 
 
-def best_first(fitness: Tensor, violation: Tensor) -> Tensor:
-    """`(*batch, n)` int64 order: feasible first, then less violation, then more fitness.
+def is_better(new: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor]) -> Tensor:
+    """Feasibility rules for (fitness, violation): less violation, then more fitness (Deb 2000)."""
+    return (new[1] < old[1]) | ((new[1] == old[1]) & (new[0] > old[0]))
 
-    Source: Deb 2000, feasibility rules. Ties keep their order.
-    """
+
+def best_first(fitness: Tensor, violation: Tensor) -> Tensor:
+    """`(*batch, n)` int64 order by the feasibility rules, stable."""
     order = torch.sort(fitness, dim=-1, descending=True, stable=True).indices
     by_violation = torch.sort(violation.gather(-1, order), dim=-1, stable=True).indices
     return order.gather(-1, by_violation)
 
 
+def ranked_of(x: Tensor, fitness: Tensor, violation: Tensor) -> Ranked:
+    """Individuals in exact order."""
+    order = best_first(fitness, violation)
+    return Ranked(take(x, order), fitness.gather(-1, order), violation.gather(-1, order))
+
+
 def take(rows: Tensor, order: Tensor) -> Tensor:
-    """Individuals `(*batch, n, genes)` in the order `(*batch, k)`."""
-    return rows.gather(-2, order.unsqueeze(-1).expand(*order.shape, rows.shape[-1]))
+    """Rows `(*batch, n, genes)` in the order `(*batch, k)`."""
+    n, d = rows.shape[-2:]
+    if order.ndim > 1:
+        offset = torch.arange(math.prod(order.shape[:-1]), device=order.device) * n
+        flat = (order.reshape(-1, order.shape[-1]) + offset.unsqueeze(-1)).reshape(-1)
+        return rows.reshape(-1, d).index_select(0, flat).reshape(*order.shape, d)
+    return rows.index_select(0, order)
 
 
-def to_arrays(state: Any) -> dict[str, NDArray[Any]]:
-    """State as named NumPy arrays on the CPU, for files and other processes."""
-    return {name: getattr(state, name).cpu().numpy() for name in state._fields}
+def best_of(ranked: Ranked, best: Ranked) -> Ranked:
+    """The better of the first row of a ranking and the best so far, `(*batch, 1, ...)`."""
+    new = ranked.fitness[..., :1], ranked.violation[..., :1]
+    wins = is_better(new, (best.fitness, best.violation))
+    return Ranked(
+        torch.where(wins.unsqueeze(-1), ranked.x[..., :1, :], best.x),
+        torch.where(wins, new[0], best.fitness),
+        torch.where(wins, new[1], best.violation),
+    )
 
 
-def from_arrays(kind: type[S], arrays: Mapping[str, NDArray[Any]], device: torch.device) -> S:
-    """State of a NamedTuple class from its arrays; they are copied."""
-    tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
-    moved = {name: t if name == "clock" else t.to(device) for name, t in tensors.items()}
-    return kind(**moved)
+def behind(best: Ranked, ranked: Ranked) -> Ranked:
+    """A ranking with the best so far in front and as many rows as before."""
+    is_same = (ranked.x[..., :1, :] == best.x).all(-1)
+    x = torch.cat([best.x, ranked.x[..., :-1, :]], dim=-2)
+    fitness = torch.cat([best.fitness, ranked.fitness[..., :-1]], dim=-1)
+    violation = torch.cat([best.violation, ranked.violation[..., :-1]], dim=-1)
+    return Ranked(
+        torch.where(is_same.unsqueeze(-1), ranked.x, x),
+        torch.where(is_same, ranked.fitness, fitness),
+        torch.where(is_same, ranked.violation, violation),
+    )
+
+
+class Newcomers(NamedTuple):
+    """What stands in some rows of a ranking after newcomers came in.
+
+    Attributes:
+        ranks: `(*batch, n)` int64 rows of the ranking.
+        enters: `(*batch, n)` bool, whose row a newcomer took.
+        x, fitness, violation: what the rows hold now.
+    """
+
+    ranks: Tensor
+    enters: Tensor
+    x: Tensor
+    fitness: Tensor
+    violation: Tensor
+
+
+def newcomers(
+    ranked: Ranked,
+    x: Tensor,
+    fitness: Tensor,
+    violation: Tensor | None = None,
+    ranks: Tensor | None = None,
+) -> Newcomers:
+    """Newcomers in rows of a ranking; see `Optimizer.replace_worst`."""
+    n, n_rows = x.shape[-2], ranked.x.shape[-2]
+    if n >= n_rows:
+        raise ConfigError(f"newcomers must be fewer than {n_rows}; got {n}")
+    violation = torch.zeros_like(fitness) if violation is None else violation
+    if ranks is None:
+        ranks = torch.arange(n_rows - n, n_rows, device=x.device).expand(fitness.shape)
+    old = ranked.fitness.gather(-1, ranks), ranked.violation.gather(-1, ranks)
+    is_safe = (ranks > 0) | is_better((fitness, violation), old)
+    enters = torch.isfinite(fitness) & is_safe
+    return Newcomers(
+        ranks,
+        enters,
+        torch.where(enters.unsqueeze(-1), x, take(ranked.x, ranks)),
+        torch.where(enters, fitness, old[0]),
+        torch.where(enters, violation, old[1]),
+    )

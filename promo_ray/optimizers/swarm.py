@@ -1,7 +1,9 @@
-"""Particle swarm with constriction, global or ring neighborhood."""
+"""Particle swarm: inertia or constriction; global, ring or von Neumann neighborhoods."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -10,163 +12,227 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promo_ray.errors import ConfigError
+from promo_ray.optimizers import native
 from promo_ray.optimizers.population import (
+    Clock,
+    PopulationMethod,
     Ranked,
-    asked,
+    begin,
     best_first,
     first_population,
-    generation_of,
-    judged,
-    new_clock,
+    newcomers,
+    ranked_of,
     take,
-    told,
-    uniforms,
 )
 from promo_ray.optimizers.space import SearchSpace, pick_device
 from promo_ray.registry import register
 
 
 class SwarmState(NamedTuple):
-    """Particles and the best each has seen.
+    """Particles and the best each has seen, all latent points.
 
     Attributes:
-        clock: `(4,)` int64, see `population.new_clock`.
-        lower, upper: `(genes,)` bounds.
+        space, clock: see `population.Optimizer`.
         x, velocity: `(*batch, pop, genes)`.
         best_x: `(*batch, pop, genes)`.
         best_fitness, best_violation: `(*batch, pop)`.
+        epsilon: `(*batch,)` violation that counted as none at first.
     """
 
-    clock: Tensor
-    lower: Tensor
-    upper: Tensor
+    space: SearchSpace
+    clock: Clock
     x: Tensor
     velocity: Tensor
     best_x: Tensor
     best_fitness: Tensor
     best_violation: Tensor
+    epsilon: Tensor
 
 
 @register("pso")
 @dataclass(frozen=True, kw_only=True)
-class ParticleSwarm:
+class ParticleSwarm(PopulationMethod):
     """Particle swarm.
 
-    Source: Clerc and Kennedy 2002 (constriction 0.7298 with 2.05 + 2.05); a gene that would
-    leave the box stops at the bound and turns back at half its speed (Clerc, SPSO 2011).
+    Source: Clerc and Kennedy 2002 (constriction 0.7298 with 2.05 + 2.05, as inertia and pulls);
+    Shi and Eberhart 1998 (falling inertia); a gene that would leave the box stops at the bound
+    and turns back at half its speed (Clerc, SPSO 2011).
 
     Attributes:
-        pop_size: particles, >= 4.
-        neighborhood: `global` (fast) or `ring` (two neighbors, keeps diversity).
+        neighborhood: `global` (fast), `ring` (two neighbors) or `von_neumann` (four on a torus);
+            fewer neighbors keep diversity longer.
         inertia: share of velocity kept.
+        final_inertia: what inertia falls to, linearly, over `inertia_generations`; None = constant.
+        inertia_generations: see `final_inertia`.
         cognitive: pull of a particle's own best.
         social: pull of its neighborhood's best.
+        constriction: scale velocity by the factor of Clerc and Kennedy that cognitive + social
+            > 4 imply, in place of inertia.
     """
 
     method: ClassVar[str] = "pso"
     state_class: ClassVar[type[SwarmState]] = SwarmState
 
-    pop_size: int = 100
     neighborhood: str = "global"
     inertia: float = 0.7298
+    final_inertia: float | None = None
+    inertia_generations: int = 200
     cognitive: float = 1.49618
     social: float = 1.49618
+    constriction: bool = False
 
     def __post_init__(self) -> None:
-        if self.pop_size < 4:
-            raise ConfigError(f"pop_size must be >= 4; got {self.pop_size}")
-        if self.neighborhood not in ("global", "ring"):
-            raise ConfigError(f"neighborhood must be global or ring; got {self.neighborhood!r}")
-        if not 0 <= self.inertia < 1:
-            raise ConfigError(f"inertia must be in [0, 1); got {self.inertia}")
-        if self.cognitive < 0 or self.social < 0:
+        super().__post_init__()
+        if self.neighborhood not in ("global", "ring", "von_neumann"):
             raise ConfigError(
-                f"cognitive and social must be >= 0; got {self.cognitive}, {self.social}"
+                f"neighborhood must be global, ring or von_neumann; got {self.neighborhood!r}"
+            )
+        for inertia in (self.inertia, self.final_inertia):
+            if inertia is not None and not 0 <= inertia < 1:
+                raise ConfigError(f"inertia must be in [0, 1); got {inertia}")
+        if self.cognitive < 0 or self.social < 0 or self.inertia_generations < 1:
+            raise ConfigError(
+                "cognitive, social >= 0 and inertia_generations >= 1 must hold; "
+                f"got {self.cognitive}, {self.social}, {self.inertia_generations}"
+            )
+        if self.constriction and self.cognitive + self.social <= 4:
+            raise ConfigError(
+                "constriction needs cognitive + social > 4 (2.05 each, say); "
+                f"got {self.cognitive} + {self.social}"
             )
 
     def init(
         self,
         space: SearchSpace,
-        seed: int,
+        seed: int = 0,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         batch: tuple[int, ...] = (),
         *,
-        island: int = 0,
+        island: int | Sequence[int] = 0,
         x0: ArrayLike | None = None,
     ) -> SwarmState:
         """See `Optimizer.init`."""
-        clock = new_clock(seed, island)
-        lower, upper = space.bounds(pick_device(device), dtype)
-        start = None if x0 is None else space.points(x0)
+        clock = begin(seed, batch, island)
+        like = torch.empty(0, dtype=dtype, device=pick_device(device))
         shape = (*batch, self.pop_size, space.n_genes)
-        x = first_population(self.method, clock, lower, upper, shape, start)
+        x = first_population(self.method, clock, space, shape, like, x0)
         # towards another uniform point, half the way (SPSO 2007)
-        target = first_population(f"{self.method} velocity", clock, lower, upper, shape, None)
+        target = first_population(f"{self.method} velocity", clock, space, shape, like)
         worst = torch.full(shape[:-1], torch.inf, dtype=dtype, device=x.device)
-        return SwarmState(clock, lower, upper, x, (target - x) * 0.5, x, -worst, worst)
+        speed = (target - x) * 0.5
+        return SwarmState(space, clock, x, speed, x, -worst, worst, worst.new_zeros(batch))
 
     def ask(self, state: SwarmState) -> tuple[SwarmState, Tensor]:
         """See `Optimizer.ask`; the first individuals asked for are the first population."""
-        if generation_of(state.clock) == 0:
-            return state._replace(clock=asked(state.clock)), state.x
-        shape = state.x.shape
-        own, others = uniforms(self.method, state.clock, (shape[-2:], shape[-2:]), state.x)
-        velocity = (
-            self.inertia * state.velocity
-            + self.cognitive * own * (state.best_x - state.x)
-            + self.social * others * (self._leaders(state) - state.x)
-        )
-        moved = state.x + velocity
-        x = torch.clamp(moved, state.lower, state.upper)
-        velocity = velocity * (1.5 * (x == moved).to(x.dtype) - 0.5)
-        return state._replace(clock=asked(state.clock), x=x, velocity=velocity), x
+        if state.clock.generation > 0:
+            state = self._moved(state)
+        x = state.x if state.space.is_plain else state.space.snap(state.x)
+        return state._replace(clock=state.clock._replace(is_asked=True)), x
 
     def tell(
         self, state: SwarmState, fitness: Tensor, violation: Tensor | None = None
     ) -> SwarmState:
         """See `Optimizer.tell`."""
-        fitness, violation = judged(fitness, violation, state.x.shape[:-1], state.x)
-        better = (violation < state.best_violation) | (
-            (violation == state.best_violation) & (fitness > state.best_fitness)
-        )
+        is_first = state.clock.generation == 0
+        state, fitness, violation = self._told(state, fitness, violation, state.x)
+        if is_first:
+            return state._replace(best_fitness=fitness, best_violation=violation)
+        old = state.best_fitness, state.best_violation
+        better = self._replaces(state, (fitness, violation), old)
         return state._replace(
-            clock=told(state.clock),
-            # lerp by 0 or 1 is exact, and much faster than where
-            best_x=torch.lerp(state.best_x, state.x, better.to(state.x.dtype).unsqueeze(-1)),
-            best_fitness=torch.where(better, fitness, state.best_fitness),
-            best_violation=torch.where(better, violation, state.best_violation),
+            best_x=native.chosen_rows(better, state.x, state.best_x),
+            best_fitness=torch.where(better, fitness, old[0]),
+            best_violation=torch.where(better, violation, old[1]),
         )
 
     def ranked(self, state: SwarmState) -> Ranked:
         """See `Optimizer.ranked`."""
+        found = ranked_of(state.best_x, state.best_fitness, state.best_violation)
+        return found if state.space.is_plain else found._replace(x=state.space.snap(found.x))
+
+    def replace_worst(
+        self,
+        state: SwarmState,
+        x: Tensor,
+        fitness: Tensor,
+        violation: Tensor | None = None,
+        *,
+        ranks: Tensor | None = None,
+    ) -> SwarmState:
+        """See `Optimizer.replace_worst`; newcomers start at rest."""
         order = best_first(state.best_fitness, state.best_violation)
-        return Ranked(
-            take(state.best_x, order),
-            state.best_fitness.gather(-1, order),
-            state.best_violation.gather(-1, order),
+        here = ranked_of(state.best_x, state.best_fitness, state.best_violation)
+        new = newcomers(here, x, fitness, violation, ranks)
+        at = order.gather(-1, new.ranks)
+        rows, enters = at.unsqueeze(-1).expand_as(x), new.enters.unsqueeze(-1)
+        speed = torch.where(enters, 0.0, state.velocity.gather(-2, rows))
+        return state._replace(
+            x=state.x.scatter(-2, rows, torch.where(enters, x, state.x.gather(-2, rows))),
+            velocity=state.velocity.scatter(-2, rows, speed),
+            best_x=state.best_x.scatter(-2, rows, new.x),
+            best_fitness=state.best_fitness.scatter(-1, at, new.fitness),
+            best_violation=state.best_violation.scatter(-1, at, new.violation),
         )
 
-    def replace_worst(self, state: SwarmState, x: Tensor, fitness: Tensor) -> SwarmState:
-        """See `Optimizer.replace_worst`; newcomers start at rest."""
-        n = x.shape[-2]
-        order = best_first(state.best_fitness, state.best_violation)
-        worst = order[..., state.x.shape[-2] - n :]
-        rows = worst.unsqueeze(-1).expand_as(x)
-        return state._replace(
-            x=state.x.scatter(-2, rows, x),
-            velocity=state.velocity.scatter(-2, rows, torch.zeros_like(x)),
-            best_x=state.best_x.scatter(-2, rows, x),
-            best_fitness=state.best_fitness.scatter(-1, worst, fitness),
-            best_violation=state.best_violation.scatter(-1, worst, torch.zeros_like(fitness)),
-        )
+    def _pulls(self, generation: int) -> tuple[float, float, float]:
+        """Inertia, cognitive and social pull of a generation."""
+        if self.constriction:
+            phi = self.cognitive + self.social
+            chi = 2 / abs(2 - phi - math.sqrt(phi * phi - 4 * phi))
+            return chi, chi * self.cognitive, chi * self.social
+        inertia = self.inertia
+        if self.final_inertia is not None:
+            share = min(1.0, generation / self.inertia_generations)
+            inertia += share * (self.final_inertia - self.inertia)
+        return inertia, self.cognitive, self.social
+
+    def _moved(self, state: SwarmState) -> SwarmState:
+        """One step of all particles.
+
+        One word per gene gives both random factors, 16 bits each.
+        """
+        n, d = state.x.shape[-2:]
+        draws = self._draws(state, state.x.shape[:-2], state.x)
+        table = state.space.table(state.x.device, state.x.dtype)
+        pulls = self._pulls(state.clock.generation)
+        leaders = self._leaders(state)
+        if native.serves(state.x):
+            key, start, bounds = draws.key, draws.skip(n * d), (table.low, table.high)
+            x, velocity = native.move(
+                state.x, state.velocity, state.best_x, leaders, key, start, bounds, pulls
+            )
+            return state._replace(x=x, velocity=velocity)
+        words = draws.words(n, d)
+        own = (words & 0xFFFF).to(state.x.dtype) * (pulls[1] * 2.0**-16)
+        social = ((words >> 16) & 0xFFFF).to(state.x.dtype) * (pulls[2] * 2.0**-16)
+        best = take(state.best_x, leaders)
+        velocity = state.velocity * pulls[0] + own * (state.best_x - state.x)
+        velocity = velocity + social * (best - state.x)
+        moved = state.x + velocity
+        x = torch.clamp(moved, table.low, table.high)
+        return state._replace(x=x, velocity=torch.where(x == moved, velocity, velocity * -0.5))
 
     def _leaders(self, state: SwarmState) -> Tensor:
-        """Best known genes in each particle's neighborhood, broadcastable to `x`."""
-        order = best_first(state.best_fitness, state.best_violation)
+        """Row of the best particle in each particle's neighborhood, `(*batch, pop or 1)` int64."""
+        fitness, n = state.best_fitness, self.pop_size
+        if self.neighborhood == "global" and not state.clock.is_constrained:
+            return fitness.argmax(dim=-1, keepdim=True)
+        order = self._order(state, fitness, state.best_violation)
         if self.neighborhood == "global":
-            return take(state.best_x, order[..., :1])
-        numbers = torch.arange(order.shape[-1], device=order.device).expand_as(order)
+            return order[..., :1]
+        numbers = torch.arange(n, device=order.device).expand_as(order)
         rank = torch.empty_like(order).scatter_(-1, order, numbers)
-        nearby = torch.stack([rank.roll(1, -1), rank, rank.roll(-1, -1)])
-        return take(state.best_x, order.gather(-1, nearby.amin(0)))
+        if self.neighborhood == "ring":
+            nearby = [rank.roll(1, -1), rank, rank.roll(-1, -1)]
+        else:
+            width = _torus_width(n)
+            grid = rank.reshape(*rank.shape[:-1], n // width, width)
+            moves = [(0, -1), (1, -1), (-1, -1), (1, -2), (-1, -2)]
+            nearby = [grid.roll(by, axis).flatten(-2) for by, axis in moves]
+        return order.gather(-1, torch.stack(nearby).amin(0))
+
+
+def _torus_width(n: int) -> int:
+    """Largest divisor of n that is at most its root: the narrow side of the torus."""
+    return next(w for w in range(math.isqrt(n), 0, -1) if n % w == 0)

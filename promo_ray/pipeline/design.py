@@ -167,6 +167,7 @@ def _write(
             "search",
             {
                 "history": list(result.history),
+                "takeovers": list(result.takeovers),
                 "islands": config.islands,
                 "n_evals": result.n_evals,
                 "n_menus": result.n_menus,

@@ -9,13 +9,44 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load, save
 from torch import Tensor
 
-from promo_ray.optimizers import Optimizer, SearchSpace, from_arrays, optimize, to_arrays
+from promo_ray.optimizers import (
+    Choice,
+    Integer,
+    Optimizer,
+    Real,
+    SearchSpace,
+    Subset,
+    from_bytes,
+    optimize,
+    split,
+    stack,
+    to_bytes,
+)
 
 # off zero, of unequal widths, one gene fixed, bounds that float32 cannot hold exactly
 SPACE = SearchSpace.box([-3.1, 0.1, -7.0, 2.0, 100.1], [1.3, 0.7, 7.0, 2.0, 900.3])
+
+
+def _no_even_second(x: Tensor) -> Tensor:
+    """Repair: the second number must be odd."""
+    second = x[..., 1:2]
+    odd = torch.where(torch.remainder(second, 2) == 0, second + 1, second)
+    return torch.cat([x[..., :1], odd, x[..., 2:]], dim=-1)
+
+
+MIXED = SearchSpace(
+    (
+        Real(-2.0, 3.0),
+        Integer(-5, 6),
+        Choice(("percent", "amount", "message")),
+        Subset(tuple(range(9)), 3),
+        Integer(7, 7),
+        Choice((True, False)),
+    ),
+    repair=_no_even_second,
+)
 
 
 def sphere(x: Tensor) -> Tensor:
@@ -35,15 +66,26 @@ def ellipsoid(x: Tensor) -> Tensor:
     return -(weights * (x + 0.4).square()).sum(-1)
 
 
+def mixed(x: Tensor) -> Tensor:
+    """Over `MIXED`; 0 at 0.5, 3, "amount", {1, 4, 8}, 7, True."""
+    wanted = torch.tensor([1.0, 4.0, 8.0], dtype=x.dtype, device=x.device)
+    missing = (x[..., 3:6, None] != wanted).all(-1).sum(-1)
+    penalty = (x[..., 2] != 1).to(x.dtype) + missing.to(x.dtype) + (x[..., 7] != 0).to(x.dtype)
+    return -(x[..., 0] - 0.5).square() - (x[..., 1] - 3).abs() / 5 - penalty
+
+
 def check_optimizer(method: Optimizer[Any]) -> None:
     """Run every check on an optimizer."""
     for dtype in (torch.float32, torch.float64):
         check_bounds_and_types(method, dtype)
+        check_mixed_genes(method, dtype)
     check_seed_gives_bits(method)
     check_batch_equals_singles(method)
     check_best_never_gets_worse(method)
     check_state_survives_files(method)
     check_worst_and_feasible(method)
+    check_newcomers(method)
+    check_constraints_hold(method)
     check_beats_random_search(method)
 
 
@@ -60,7 +102,7 @@ def _run(method: Optimizer[Any], state: Any, n_generations: int) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    return a.clock == b.clock and all(torch.equal(x, y) for x, y in zip(a[2:], b[2:], strict=True))
 
 
 def check_bounds_and_types(method: Optimizer[Any], dtype: torch.dtype) -> None:
@@ -68,40 +110,72 @@ def check_bounds_and_types(method: Optimizer[Any], dtype: torch.dtype) -> None:
     lower = torch.tensor(SPACE.lower, dtype=torch.float64)
     upper = torch.tensor(SPACE.upper, dtype=torch.float64)
     state = method.init(SPACE, 1, dtype=dtype, batch=(2,))
+    want = (2, method.size(SPACE), SPACE.n_genes)
     for _ in range(15):
         state, x = method.ask(state)
         _require(x.dtype == dtype, f"individuals must be {dtype}; got {x.dtype}")
-        want = (2, method.pop_size, SPACE.n_genes)
+        _require(x.device.type == "cpu", f"individuals must stay on the device; got {x.device}")
         _require(x.shape == want, f"individuals must be {want}; got {tuple(x.shape)}")
         inside = (x.double() >= lower) & (x.double() <= upper)
         _require(bool(inside.all()), "every gene must lie in its bounds")
         state = method.tell(state, sphere(x))
+    ranked = method.ranked(state)
+    _require(ranked.x.shape == want, f"ranked must have {want[1]} rows; got {ranked.x.shape[-2]}")
+
+
+def check_mixed_genes(method: Optimizer[Any], dtype: torch.dtype) -> None:
+    """In a mixed space with a repair, individuals are valid, and decode and encode undo each other.
+
+    At 3,000 evaluations the answer is near the best.
+    """
+    state = method.init(MIXED, 2, dtype=dtype)
+    for generation in range(-(-3_000 // method.size(MIXED))):
+        state, x = method.ask(state)
+        if generation < 10:
+            for row in (*x[:3], method.ranked(state).x[0]):
+                again = MIXED.encode(MIXED.decode(row))
+                _require(bool((torch.from_numpy(again) == row).all()), "encode must undo decode")
+            _require(torch.equal(MIXED.snap(x), x), "individuals must be repaired and whole")
+        state = method.tell(state, mixed(x))
+    found = float(method.ranked(state).fitness[0])
+    _require(found > -1.0, f"mixed genes: fitness must be above -1; got {found}")
 
 
 def check_seed_gives_bits(method: Optimizer[Any]) -> None:
-    """One seed one result, another seed another; no global generator, no edit of a state."""
+    """One seed one result, another seed another; no global generator, no edit of an input."""
     before = torch.get_rng_state()
     first = method.init(SPACE, 3)
-    copy = [t.clone() for t in first]
+    copy = type(first)(*first[:2], *(t.clone() for t in first[2:]))
     a, b = _run(method, first, 5), _run(method, method.init(SPACE, 3), 5)
     _require(_same(a, b), "the same seed must give the same bits")
     _require(_same(first, copy), "ask and tell must not change a state in place")
     c = _run(method, method.init(SPACE, 4), 5)
     _require(not torch.equal(method.ranked(a).x, method.ranked(c).x), "seeds must differ")
-    _require(torch.equal(before, torch.get_rng_state()), "the global generator must stay as it is")
+    same = torch.equal(before, torch.get_rng_state())
+    _require(same, "the global generator must stay as it is")
+    state, x = method.ask(a)
+    fitness = sphere(x)
+    kept = x.clone(), fitness.clone()
+    method.tell(state, fitness)
+    same = torch.equal(x, kept[0]) and torch.equal(fitness, kept[1])
+    _require(same, "tell must not change its inputs")
 
 
 def check_batch_equals_singles(method: Optimizer[Any]) -> None:
-    """A batch of islands gives the bits of each island alone."""
-    batch = _run(method, method.init(SPACE, 7, batch=(2, 2), island=5), 6)
+    """A batch of islands gives the bits of each island alone, also when split and stacked."""
+    batch = _run(method, method.init(SPACE, 7, batch=(2, 2), island=[5, 6, 9, 8]), 6)
     both = method.ranked(batch)
-    for k in range(4):
-        one = method.ranked(_run(method, method.init(SPACE, 7, island=5 + k), 6))
-        for name, many, single in zip(one._fields, both, one, strict=True):
+    singles = [_run(method, method.init(SPACE, 7, island=k), 6) for k in (5, 6, 9, 8)]
+    for k, single in enumerate(singles):
+        for name, many, one in zip(both._fields, both, method.ranked(single), strict=True):
             _require(
-                torch.equal(many[k // 2, k % 2], single),
-                f"{name} of island {5 + k} must be the same in a batch and alone",
+                torch.equal(many[k // 2, k % 2], one),
+                f"{name} of island {k} must be the same in a batch and alone",
             )
+    parts = split(batch)
+    _require(all(_same(a, b) for a, b in zip(parts, singles, strict=True)), "split must undo init")
+    again = split(stack(parts))
+    _require(all(_same(a, b) for a, b in zip(parts, again, strict=True)), "stack must undo split")
 
 
 def check_best_never_gets_worse(method: Optimizer[Any]) -> None:
@@ -115,14 +189,14 @@ def check_best_never_gets_worse(method: Optimizer[Any]) -> None:
         state = method.tell(state, fitness)
         ranked = method.ranked(state)
         _require(float(ranked.fitness[0]) == best, "row 0 must hold the best fitness so far")
+        _require(float(sphere(ranked.x[:1])) == best, "row 0 must hold the best individual")
         _require(bool((ranked.fitness.diff() <= 0).all()), "ranked must be best first")
 
 
 def check_state_survives_files(method: Optimizer[Any]) -> None:
     """A state through safetensors goes on with the same bits."""
     half = _run(method, method.init(SPACE, 13), 4)
-    arrays = {k: np.ascontiguousarray(v) for k, v in to_arrays(half).items()}
-    again = from_arrays(type(half), load(save(arrays)), torch.device("cpu"))
+    again = from_bytes(type(half), to_bytes(half), SPACE, torch.device("cpu"))
     _require(_same(half, again), "a state must survive safetensors")
     _require(_same(_run(method, half, 4), _run(method, again, 4)), "a resumed run must not differ")
 
@@ -138,6 +212,38 @@ def check_worst_and_feasible(method: Optimizer[Any]) -> None:
     ranked = method.ranked(method.tell(state, fitness, violation))
     _require(bool((ranked.violation[0] == 0).all()), "a feasible individual must come first")
     _require(bool(ranked.fitness[0] == expected), "NaN and infinite fitness must count as worst")
+
+
+def check_newcomers(method: Optimizer[Any]) -> None:
+    """The best newcomer comes first; one of fitness -inf, or worse in row 0, stays out."""
+    state = _run(method, method.init(SPACE, 23, batch=(2,)), 3)
+    before = method.ranked(state)
+    middle = (np.array(SPACE.lower) + np.array(SPACE.upper)) / 2
+    x = torch.tensor(middle, dtype=torch.float32).expand(2, 1, -1).contiguous()
+    fitness = torch.tensor([[1e3], [-torch.inf]])
+    after = method.ranked(method.replace_worst(state, x, fitness))
+    _require(bool((after.x[0, 0] == x[0, 0]).all()), "the best newcomer must come first")
+    _require(float(after.fitness[0, 0]) == 1e3, "a newcomer must keep its fitness")
+    _require(torch.equal(after.x[1], before.x[1]), "a newcomer of fitness -inf must stay out")
+    worse = method.replace_worst(
+        state, x, fitness * 0 - 1e30, ranks=torch.zeros(2, 1, dtype=torch.int64)
+    )
+    kept = method.ranked(worse)
+    _require(torch.equal(kept.x[:, 0], before.x[:, 0]), "the best so far must not be lost")
+    _run(method, worse, 2)
+
+
+def check_constraints_hold(method: Optimizer[Any]) -> None:
+    """A best on the edge of what is allowed is found, and the answer is feasible."""
+
+    def fitness(x: Tensor) -> tuple[Tensor, Tensor]:
+        return sphere(x), (1.0 - x[..., 0]).clamp(min=0)  # the first gene must be >= 1
+
+    space = SearchSpace.box([-5.12] * 4, [5.12] * 4)
+    found = optimize(fitness, space, method, 12_000, seed=3, device="cpu", dtype=torch.float64)
+    _require(found.is_feasible, f"the answer must be feasible; violation {found.best_violation}")
+    gap = abs(found.best_x - [1, 0.3, 0.3, 0.3]).max()
+    _require(gap < 0.3, f"the best on the edge must be found within 0.3; off by {gap}")
 
 
 def check_beats_random_search(method: Optimizer[Any], n_genes: int = 10) -> None:

@@ -13,8 +13,7 @@ import ray
 from promo_ray.distributed import RayExecutor, session
 from promo_ray.distributed.worker import Run, ShardHost, Task
 from promo_ray.errors import ConfigError, DataError, StopRequestedError
-from promo_ray.execution import SerialExecutor, iterate, run_islands
-from promo_ray.execution.islands import Migrants
+from promo_ray.execution import SerialExecutor, iterate
 from promo_ray.numerics.merge_tree import tree_reduce
 from promo_ray.seeding import stream
 from promo_ray.telemetry import Progress
@@ -63,43 +62,6 @@ class _PowerIteration:
         return state[0] == 10
 
 
-class _Climb(NamedTuple):
-    """Random hill climbing on -|x - problem|."""
-
-    step_size: float
-
-    def init(self, problem: np.ndarray, seed: int, index: int) -> dict[str, np.ndarray]:
-        x = stream(seed, "climb", index, 0).normal(size=(4, 2)) * 5
-        return {"x": x, "t": np.array([seed, index, 0])}
-
-    def _fitness(self, problem: np.ndarray, x: np.ndarray) -> np.ndarray:
-        return -np.abs(x - problem).sum(axis=1)
-
-    def step(self, problem: np.ndarray, state: dict, n_generations: int) -> dict:
-        x, (seed, index, t) = np.array(state["x"]), state["t"].tolist()
-        for _ in range(n_generations):
-            t += 1
-            y = x + self.step_size * stream(seed, "climb", index, t).normal(size=x.shape)
-            better = self._fitness(problem, y) > self._fitness(problem, x)
-            x = np.where(better[:, None], y, x)
-        fitness = self._fitness(problem, x)
-        return {"x": x, "t": np.array([seed, index, t]), "fitness": fitness}
-
-    def emigrants(self, state: dict, n: int) -> Migrants:
-        best = np.argsort(-state["fitness"], kind="stable")[:n]
-        return Migrants(state["x"][best], state["fitness"][best])
-
-    def immigrate(self, state: dict, migrants: Migrants) -> dict:
-        x = np.array(state["x"])
-        worst = np.argsort(state["fitness"], kind="stable")[: len(migrants.x)]
-        x[worst] = migrants.x
-        return {**state, "x": x}
-
-    def summary(self, state: dict) -> dict[str, float]:
-        f = state["fitness"]
-        return {"best": float(f.max()), "mean": float(f.mean()), "diversity": 0.0, "n_evals": 1.0}
-
-
 @pytest.fixture(scope="module", params=[1, 2, 4])
 def executor(request: pytest.FixtureRequest, ray_session: Any) -> Iterator[RayExecutor]:
     with RayExecutor(request.param, num_cpus_per_worker=0.25) as opened:
@@ -127,19 +89,6 @@ def test_iterate_gives_the_bytes_of_the_serial_executor(executor: RayExecutor) -
     expected = iterate(_PowerIteration(), _shards(), seed=3).state[1]
     got = iterate(_PowerIteration(), [_Read(i) for i in range(N_SHARDS)], executor, seed=3).state[1]
     assert got.tobytes() == expected.tobytes()
-
-
-@pytest.mark.ray
-def test_islands_give_the_bytes_of_the_serial_executor(executor: RayExecutor) -> None:
-    islands = [_Climb(0.5), _Climb(0.1), _Climb(1.0)]
-    problems: list[Any] = [np.array([1.0, -2.0])] * 3
-    runs = [
-        run_islands(islands, problems, n_rounds=3, migrate_every=4, seed=2, executor=e)
-        for e in (None, executor)
-    ]
-    for a, b in zip(runs[0].states, runs[1].states, strict=True):
-        assert {k: v.tobytes() for k, v in a.items()} == {k: v.tobytes() for k, v in b.items()}
-    assert runs[0].history == runs[1].history
 
 
 @pytest.mark.ray

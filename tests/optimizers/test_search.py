@@ -8,8 +8,19 @@ import torch
 from torch import Tensor
 
 from promo_ray.errors import ConfigError, DataError
-from promo_ray.optimizers import GeneticAlgorithm, ParticleSwarm, SearchSpace, optimize
-from promo_ray.optimizers.population import asked, new_clock, told, uniforms
+from promo_ray.optimizers import (
+    CmaEs,
+    DifferentialEvolution,
+    GeneticAlgorithm,
+    Integer,
+    Memetic,
+    ParticleSwarm,
+    Real,
+    SearchSpace,
+    SimulatedAnnealing,
+    native,
+    optimize,
+)
 from promo_ray.telemetry import Message, Progress
 from promo_ray.testing.optimizer import rastrigin, sphere
 
@@ -19,14 +30,26 @@ METHODS = [
     GeneticAlgorithm(n_elites=2, tournament_size=3, crossover_eta=7, mutation_eta=3),
     ParticleSwarm(),
     ParticleSwarm(neighborhood="ring"),
+    ParticleSwarm(neighborhood="von_neumann", inertia=0.9, final_inertia=0.4),
+    ParticleSwarm(constriction=True, cognitive=2.05, social=2.05),
+    DifferentialEvolution(),
+    DifferentialEvolution(strategy="best1"),
+    DifferentialEvolution(strategy="current_to_pbest1", adapt_rate=0),
+    SimulatedAnnealing(),
+    SimulatedAnnealing(schedule="geometric"),
+    SimulatedAnnealing(schedule="adaptive"),
+    CmaEs(),
+    CmaEs(is_separable=True),
+    Memetic(),
+    Memetic(sweeps=False),
 ]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_sphere_is_solved(method: Any) -> None:
-    result = optimize(sphere, BOX, method, 40_000, seed=2, device="cpu", dtype=torch.float64)
-    np.testing.assert_allclose(result.best_x, 0.3, atol=0.02)
-    assert result.best_fitness == pytest.approx(0, abs=1e-3)
+    result = optimize(sphere, BOX, method, 10_000, seed=2, device="cpu", dtype=torch.float64)
+    np.testing.assert_allclose(result.best_x, 0.3, atol=0.05)
+    assert result.best_fitness == pytest.approx(0, abs=5e-3)
 
 
 @pytest.mark.parametrize("method", [METHODS[0], METHODS[2]], ids=repr)
@@ -40,7 +63,34 @@ def test_genetic_algorithm_reaches_the_quality_of_good_peers() -> None:
     space = SearchSpace.box([-5.12] * 20, [5.12] * 20)
     method = GeneticAlgorithm(pop_size=1000)
     result = optimize(rastrigin, space, method, 100_000, seed=5, device="cpu")
-    assert result.best_fitness > -0.1
+    assert result.best_fitness > -0.02
+
+
+def test_annealing_reaches_the_bottom_of_rastrigin_within_40_000_evaluations() -> None:
+    space = SearchSpace.box([-5.12] * 20, [5.12] * 20)
+    result = optimize(rastrigin, space, "sa", 40_000, seed=1, device="cpu", target=-1e-4)
+    assert result.stop_reason == "target"
+
+
+@pytest.mark.skipif(native.kernel is None, reason="the kernels are not built")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("method", METHODS[:9], ids=repr)
+def test_kernels_and_tensor_code_give_the_same_bits(
+    method: Any, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # odd sizes, so that the ends of rows are not whole vectors
+    space = SearchSpace.box([-3.1, 0.1, -7, 2, 100.1] * 9, [1.3, 0.7, 7, 2, 900.3] * 9)
+    compiled = native.kernel
+    runs = []
+    for kernel in (compiled, None):
+        monkeypatch.setattr(native, "kernel", kernel)
+        state = method.init(space, 3, batch=(2,), dtype=dtype)
+        for _ in range(12):
+            state, x = method.ask(state)
+            state = method.tell(state, rastrigin(x))
+        runs.append(state)
+    for name, a, b in zip(runs[0]._fields[2:], runs[0][2:], runs[1][2:], strict=True):
+        assert torch.equal(a, b), name
 
 
 @pytest.mark.parametrize("name", ["ga", "pso"])
@@ -78,6 +128,74 @@ def test_feasible_optimum_is_found_on_the_border(name: str) -> None:
     np.testing.assert_allclose(result.best_x, [1, 0.3, 0.3, 0.3], atol=0.05)
 
 
+def test_the_answer_is_checked_once_more_within_the_budget() -> None:
+    n_seen = 0
+
+    def fitness(x: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal n_seen
+        n_seen += len(x)
+        # a rule that an individual keeps in company and breaks alone
+        return sphere(x), torch.zeros(len(x)) + (2.0 if len(x) == 1 else 0.0)
+
+    result = optimize(fitness, BOX, "ga", 1_000, seed=3, device="cpu")
+    assert n_seen == result.n_evals <= 1_000
+    assert result.best_violation == 2.0
+    assert not result.is_feasible
+
+
+def test_an_optimum_behind_an_infeasible_belt_is_reached() -> None:
+    def fitness(x: Tensor) -> tuple[Tensor, Tensor]:
+        far = (x - 0.3).square().sum(-1).sqrt()
+        return -far, (0.6 - (far - 2.5).abs()).clamp(min=0)  # 1.9 < far < 3.1 is forbidden
+
+    start = [[-4.0, -4.0, -4.0, -4.0]]
+    result = optimize(fitness, BOX, "de", 10_000, seed=1, x0=start, device="cpu")
+    assert result.is_feasible
+    assert result.best_fitness > -0.1
+
+
+def test_time_ends_a_search() -> None:
+    result = optimize(sphere, BOX, "pso", 10**9, max_seconds=0.05, device="cpu")
+    assert result.stop_reason == "max_seconds"
+    assert result.n_evals < 10**9
+    assert len(result.history) == 1
+
+
+def test_history_of_a_long_search_is_bounded() -> None:
+    result = optimize(sphere, BOX, ParticleSwarm(pop_size=4), 4_000, device="cpu")
+    assert 25 <= len(result.history) <= 51
+    assert result.history[-1]["n_evals"] == result.n_evals == 4_000
+
+
+def test_the_default_solves_what_populations_alone_do_not() -> None:
+    # rotated, badly scaled: a job for covariances; and the sweep finds the peak among many
+    turn = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(1)))[0]
+    scale = 10.0 ** torch.linspace(0, 2, 8)
+
+    def ellipse(x: Tensor) -> Tensor:
+        return -(((x - 1) @ turn.to(x.dtype)) * scale.to(x.dtype)).square().sum(-1)
+
+    space = SearchSpace.box([-5.0] * 8, [5.0] * 8)
+    for fitness in (ellipse, rastrigin):
+        found = optimize(fitness, space, max_evals=8_000, device="cpu", dtype=torch.float64)
+        assert found.best_fitness > -1e-8
+
+
+@pytest.mark.parametrize("method", ["cma", "auto"])
+def test_whole_numbers_keep_moving_when_the_rest_has_converged(method: str) -> None:
+    space = SearchSpace((Real(-5.0, 5.0), Integer(-20, 20), Real(-5.0, 5.0), Integer(0, 9)))
+
+    def fitness(x: Tensor) -> Tensor:
+        # the whole numbers matter little: a plain distribution shrinks before it finds them
+        x = x.double()
+        reals = 1e4 * ((x[..., 0] - 1).square() + (x[..., 2] + 2).square())
+        return -reals - (x[..., 1] - 7).square() - (x[..., 3] - 4).square()
+
+    found = optimize(fitness, space, method, 4_000, seed=2, device="cpu", dtype=torch.float64)
+    assert space.decode(found.best_x)[1::2] == (7, 4)
+    assert found.best_fitness > -1e-8
+
+
 def test_when_nothing_is_feasible_the_result_says_so() -> None:
     result = optimize(lambda x: (sphere(x), torch.ones(len(x))), BOX, "ga", 1_000, device="cpu")
     assert result.best_violation == 1
@@ -96,7 +214,11 @@ def test_progress_is_told() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
-        (lambda: optimize(sphere, BOX, "ant"), ConfigError, "must be one of ga, pso"),
+        (
+            lambda: optimize(sphere, BOX, "ant"),
+            ConfigError,
+            "must be one of auto, cma, de, ga, pso",
+        ),
         (lambda: optimize(sphere, BOX, "ga", 50), ConfigError, "max_evals must be >= pop_size"),
         (
             lambda: optimize(lambda x: x, BOX, "ga", 100, device="cpu"),
@@ -106,8 +228,21 @@ def test_progress_is_told() -> None:
         (lambda: GeneticAlgorithm(pop_size=5), ConfigError, "pop_size"),
         (lambda: GeneticAlgorithm(mutation_eta=20), ConfigError, "power of two"),
         (lambda: GeneticAlgorithm(n_elites=0), ConfigError, "n_elites"),
+        (lambda: GeneticAlgorithm(selection="lottery"), ConfigError, "selection must be one of"),
+        (lambda: GeneticAlgorithm(rank_pressure=3.0), ConfigError, "rank_pressure"),
         (lambda: ParticleSwarm(neighborhood="star"), ConfigError, "neighborhood"),
         (lambda: ParticleSwarm(inertia=1.0), ConfigError, "inertia"),
+        (lambda: ParticleSwarm(constriction=True), ConfigError, "cognitive [+] social > 4"),
+        (lambda: DifferentialEvolution(strategy="x"), ConfigError, "strategy must be one of"),
+        (lambda: DifferentialEvolution(weight=0), ConfigError, "weight"),
+        (lambda: SimulatedAnnealing(schedule="x"), ConfigError, "schedule must be one of"),
+        (lambda: SimulatedAnnealing(cooling=1.0), ConfigError, "cooling"),
+        (lambda: CmaEs(sigma=0), ConfigError, "sigma"),
+        (lambda: Memetic(first_growth=99), ConfigError, "first_growth"),
+        (lambda: ParticleSwarm(pop_size=2), ConfigError, "pop_size must be >= 4"),
+        (lambda: ParticleSwarm(epsilon_generations=-1), ConfigError, "epsilon_generations"),
+        (lambda: ParticleSwarm().init(BOX, batch=(2,), island=[1]), ConfigError, "2 islands"),
+        (lambda: ParticleSwarm(pop_size=4).init(BOX, x0=np.zeros((5, 4))), ConfigError, "4 rows"),
     ],
 )
 def test_bad_calls_are_refused(call: Any, error: Any, match: str) -> None:
@@ -129,16 +264,3 @@ def test_tell_without_ask_is_refused(method: Any) -> None:
     told = method.tell(state, sphere(x))
     with pytest.raises(ConfigError, match="must follow ask"):
         method.tell(told, sphere(x))
-
-
-def test_uniform_numbers_are_uniform_and_differ_between_generations_and_islands() -> None:
-
-    like = torch.empty(3, 1, 1)
-    clock = new_clock(1, 0)
-    (first,) = uniforms("x", clock, [(20_000,)], like)
-    (second,) = uniforms("x", told(asked(clock)), [(20_000,)], like)
-    rows = torch.cat([first, second]).double()
-    sd = (1 / 12 / 20_000) ** 0.5
-    assert ((rows.mean(1) - 0.5).abs() < 4 * sd).all()
-    correlation = torch.corrcoef(rows) - torch.eye(6, dtype=torch.float64)
-    assert correlation.abs().max() < 4 / 20_000**0.5

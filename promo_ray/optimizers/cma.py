@@ -1,0 +1,230 @@
+"""CMA-ES with full or separable covariance, whole numbers kept moving by a margin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from promo_ray.errors import ConfigError
+from promo_ray.optimizers.covariance import (
+    Model,
+    held,
+    individuals,
+    new_model,
+    sample,
+    stretch,
+    update,
+    weights_of,
+    width_of,
+    with_choices,
+)
+from promo_ray.optimizers.population import (
+    Clock,
+    PopulationMethod,
+    Ranked,
+    begin,
+    behind,
+    best_first,
+    best_of,
+    first_population,
+    newcomers,
+    ranked_of,
+    take,
+)
+from promo_ray.optimizers.space import SearchSpace, pick_device
+from promo_ray.registry import register
+
+
+class CmaState(NamedTuple):
+    """Distribution, its last samples, and the best so far.
+
+    Attributes:
+        space, clock: see `population.Optimizer`.
+        mean, sigma, cov, basis, axes, path_s, path_c, age: see `covariance.Model`.
+        x: `(*batch, pop, genes)` samples as shares of latent ranges, not yet mirrored into them.
+        fitness, violation: `(*batch, pop)` of `x`.
+        best_x: `(*batch, 1, genes)` individual.
+        best_fitness, best_violation: `(*batch, 1)`.
+        epsilon: `(*batch,)` violation that counted as none at first.
+    """
+
+    space: SearchSpace
+    clock: Clock
+    mean: Tensor
+    sigma: Tensor
+    cov: Tensor
+    basis: Tensor
+    axes: Tensor
+    path_s: Tensor
+    path_c: Tensor
+    age: Tensor
+    x: Tensor
+    fitness: Tensor
+    violation: Tensor
+    best_x: Tensor
+    best_fitness: Tensor
+    best_violation: Tensor
+    epsilon: Tensor
+
+    def model(self) -> Model:
+        """The distribution."""
+        return Model(*(getattr(self, name) for name in Model._fields))
+
+    def best(self) -> Ranked:
+        """Best so far."""
+        return Ranked(self.best_x, self.best_fitness, self.best_violation)
+
+
+@register("cma")
+@dataclass(frozen=True, kw_only=True)
+class CmaEs(PopulationMethod):
+    """Evolution strategy that learns the covariance of good steps; one run without restarts.
+
+    For 2 to 100 genes that depend on one another; float64 if more than five digits matter.
+    The box is mirrored at its bounds.
+
+    Attributes:
+        pop_size: samples per generation; 0 = 4 + 3 ln(genes), even.
+        is_separable: variances alone: for more than 100 genes, or genes that do not interact.
+        sigma: first step size as a share of each gene's range.
+        epsilon_generations: see `PopulationMethod`.
+    """
+
+    method: ClassVar[str] = "cma"
+    state_class: ClassVar[type[CmaState]] = CmaState
+
+    pop_size: int = 0
+    is_separable: bool = False
+    sigma: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.pop_size:
+            super().__post_init__()
+        if not 0 < self.sigma <= 1:
+            raise ConfigError(f"sigma must be in (0, 1]; got {self.sigma}")
+
+    def size(self, space: SearchSpace) -> int:
+        """See `Optimizer.size`."""
+        return self.pop_size or default_size(space.n_genes)
+
+    def init(
+        self,
+        space: SearchSpace,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        batch: tuple[int, ...] = (),
+        *,
+        island: int | Sequence[int] = 0,
+        x0: ArrayLike | None = None,
+    ) -> CmaState:
+        """See `Optimizer.init`; the first mean is the first row of `x0`, or a random point."""
+        clock = begin(seed, batch, island)
+        like = torch.empty(0, dtype=dtype, device=pick_device(device))
+        shape = (*batch, self.size(space), space.n_genes)
+        x = first_population(self.method, clock, space, shape, like, x0)
+        table = space.table(like.device, dtype)
+        x = (x - table.low) / width_of(table)
+        mean = x[..., 0, :]
+        sigma = torch.full(batch, self.sigma, dtype=dtype, device=like.device)
+        model = new_model(mean, sigma, self.is_separable)
+        if x0 is None:
+            x = self._samples(space, clock, model)
+        worst = torch.full(shape[:-1], torch.inf, dtype=dtype, device=like.device)
+        first = individuals(space, x[..., :1, :])
+        return CmaState(
+            space, clock, *model, x, -worst, worst, first, -worst[..., :1], worst[..., :1],
+            torch.zeros_like(sigma),
+        )  # fmt: skip
+
+    def ask(self, state: CmaState) -> tuple[CmaState, Tensor]:
+        """See `Optimizer.ask`."""
+        if state.clock.generation > 0:
+            state = state._replace(x=self._samples(state.space, state.clock, state.model()))
+        x = individuals(state.space, state.x)
+        return state._replace(clock=state.clock._replace(is_asked=True)), x
+
+    def tell(self, state: CmaState, fitness: Tensor, violation: Tensor | None = None) -> CmaState:
+        """See `Optimizer.tell`."""
+        state, fitness, violation = self._told(state, fitness, violation, state.x)
+        asked = ranked_of(individuals(state.space, state.x), fitness, violation)
+        best = best_of(asked, state.best())
+        order = self._order(state, fitness, violation)
+        n, d = state.x.shape[-2:]
+        table = state.space.table(state.x.device, state.x.dtype)
+        model = state.model()
+        factor = stretch(model, table, n)
+        scale = (model.sigma.unsqueeze(-1) * factor).unsqueeze(-2)
+        x = take(state.x, order)
+        steps = (x - model.mean.unsqueeze(-2)) / scale
+        model = held(update(model, steps, factor, weights_of(d, n, self.is_separable)))
+        if not state.space.is_real:
+            mean = torch.where(table.is_unordered, x[..., 0, :], model.mean)
+            model = model._replace(mean=mean)
+        return state._replace(
+            **model._asdict(), fitness=fitness, violation=violation, best_x=best.x,
+            best_fitness=best.fitness, best_violation=best.violation,
+        )  # fmt: skip
+
+    def ranked(self, state: CmaState) -> Ranked:
+        """See `Optimizer.ranked`; the best so far, then the last samples."""
+        last = ranked_of(individuals(state.space, state.x), state.fitness, state.violation)
+        return behind(state.best(), last)
+
+    def replace_worst(
+        self,
+        state: CmaState,
+        x: Tensor,
+        fitness: Tensor,
+        violation: Tensor | None = None,
+        *,
+        ranks: Tensor | None = None,
+    ) -> CmaState:
+        """See `Optimizer.replace_worst`; the mean goes to a newcomer better than all so far."""
+        table = state.space.table(x.device, x.dtype)
+        share = (x - table.low) / width_of(table)
+        order = best_first(state.fitness, state.violation)
+        here = ranked_of(state.x, state.fitness, state.violation)
+        new = newcomers(here, share, fitness, violation, ranks)
+        at = order.gather(-1, new.ranks)
+        arrived = ranked_of(x, torch.where(new.enters, new.fitness, -torch.inf), new.violation)
+        best = best_of(arrived, state.best())
+        wins = (best.fitness != state.best_fitness) | (best.violation != state.best_violation)
+        goal = (best.x[..., 0, :] - table.low) / width_of(table)
+        return state._replace(
+            x=state.x.scatter(-2, at.unsqueeze(-1).expand_as(x), new.x),
+            fitness=state.fitness.scatter(-1, at, new.fitness),
+            violation=state.violation.scatter(-1, at, new.violation),
+            mean=torch.where(wins, goal, state.mean),
+            best_x=best.x,
+            best_fitness=best.fitness,
+            best_violation=best.violation,
+        )
+
+    def _samples(self, space: SearchSpace, clock: Clock, model: Model) -> Tensor:
+        """Samples of the next generation, `(*batch, pop, genes)`."""
+        n, d = self.size(space), space.n_genes
+        batch = model.mean.shape[:-1]
+        table = space.table(model.mean.device, model.mean.dtype)
+        draws = self._draws(_Timed(clock), batch, model.mean)
+        steps = sample(model, draws.normal(n, d))
+        scale = (model.sigma.unsqueeze(-1) * stretch(model, table, n)).unsqueeze(-2)
+        x = model.mean.unsqueeze(-2) + scale * steps
+        return x if space.is_real else with_choices(x, model, table, draws)
+
+
+class _Timed(NamedTuple):
+    """What draws need of a state."""
+
+    clock: Clock
+
+
+def default_size(n_genes: int) -> int:
+    """4 + 3 ln(genes) samples, even (Hansen 2016)."""
+    return 2 * math.ceil((4 + int(3 * math.log(n_genes))) / 2)

@@ -1,0 +1,1 @@
+"""Kernels that need Triton, apart from modules that can always be imported."""

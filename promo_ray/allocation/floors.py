@@ -16,6 +16,7 @@ from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import csr_array
 
 from promo_ray.allocation.dual import Limits, descend
+from promo_ray.allocation.exact import total
 from promo_ray.allocation.finish import Few
 from promo_ray.allocation.kernel import Floats, Pass, Units, Where, evaluate, merge_totals, read
 from promo_ray.allocation.last import few_of, tree_of
@@ -25,11 +26,33 @@ from promo_ray.allocation.survey import Survey
 from promo_ray.errors import InfeasibleError
 from promo_ray.execution.executor import Resident
 
-_FEW_PAIRS = 2000
-_MOST_NODES = 5000
+_FEW_PAIRS = 300
+_MOST_NODES = 300
 _MOST_PASSES = 100
 _LAST_TAU = 1e-6
 _PRICED = 1e-6  # share of the largest priced row from which a row counts as named
+
+
+def refuse_too_high(
+    resident: Resident[Block], rows: Rows, rhs: Floats, seed: int, facts: Survey
+) -> None:
+    """Look at floors above the users of their segment who can get anything at all.
+
+    Raises:
+        InfeasibleError: there are such floors.
+    """
+    n = rows.n_packing
+    able = np.array([total(parts) for parts in facts.parts[1 + n :]])
+    short = np.flatnonzero(-rhs[n:] > able)
+    if len(short):
+        scale = float((able[short] / -rhs[n:][short]).min())
+        named, more = [rows.name(n + int(g)) for g in short], 1.0
+        if scale > 0:  # the other rows may allow less still
+            lower = np.where(np.arange(rows.n) < n, rhs, scale * rhs)
+            other = refuse(resident, rows, lower, seed, facts)
+            more = other.max_floor_scale
+            named += [name for name in other.rows if more < 1.0 - 1e-6 and name not in named]
+        raise InfeasibleError(tuple(named), scale * more)
 
 
 def refuse(

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from promo_ray.errors import DataError
 
+_MOST_OFFERS = 1 << 24  # that groups may name where nothing else says how many there are
+
 
 class UserLimits(NamedTuple):
     """Tree of limits per user; node 0 is the root, parents come before children.
@@ -43,14 +45,14 @@ class UserLimits(NamedTuple):
 
 
 def user_limits(
-    max_offers: int, groups: Sequence[tuple[Sequence[int], int]] | None, n_offers: int
+    max_offers: int, groups: Sequence[tuple[Sequence[int], int]] | None, n_offers: int | None
 ) -> UserLimits:
     """Tree of limits.
 
     Args:
         max_offers: most offers of a user, >= 1.
         groups: pairs (offers, limit); the sets of offers must be nested or disjoint.
-        n_offers: number of offers.
+        n_offers: number of offers; None: those that groups name.
 
     Raises:
         DataError: a group names an unknown offer, has a negative limit, or crosses another.
@@ -70,8 +72,9 @@ def user_limits(
                 )
         sets.append((own, limit))
     sets.sort(key=lambda s: (-len(s[0]), sorted(s[0])))
-    limits, parent, node = [max_offers], [-1], [0] * n_offers
-    members = [frozenset(range(n_offers))]
+    n_named = 1 + max((max(own, default=-1) for own, _ in sets), default=-1)
+    limits, parent, node = [max_offers], [-1], [0] * n_named
+    members = [frozenset(range(n_named))]
     for own, most in sets:
         above = max(i for i, held in enumerate(members) if own <= held)
         limits.append(most)
@@ -82,7 +85,7 @@ def user_limits(
     return UserLimits(tuple(limits), tuple(parent), tuple(node))
 
 
-def _group(group: Any, n_offers: int, where: str) -> tuple[frozenset[int], int]:
+def _group(group: Any, n_offers: int | None, where: str) -> tuple[frozenset[int], int]:
     """Offers and limit of a group.
 
     Raises:
@@ -96,8 +99,9 @@ def _group(group: Any, n_offers: int, where: str) -> tuple[frozenset[int], int]:
         raise DataError(
             f"must be (integer offers, integer limit); got {group!r}", where=where
         ) from None
-    if not own <= set(range(n_offers)):
-        raise DataError(f"must name offers in [0, {n_offers}); got {sorted(own)}", where=where)
+    end = _MOST_OFFERS if n_offers is None else n_offers
+    if own and (min(own) < 0 or max(own) >= end):
+        raise DataError(f"must name offers in [0, {end}); got {sorted(own)}", where=where)
     if most < 0:
         raise DataError(f"must have a limit >= 0; got {most}", where=where)
-    return own, most
+    return own, min(most, _MOST_OFFERS)

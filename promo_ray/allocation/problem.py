@@ -99,7 +99,7 @@ class AllocationProblem:
         capacity_use: `(n, m)` float32 >= 0 use of the offer's own row; None: 1.
         segment_idx: `(n,)` int32 segment of each user, -1 = none; None: no floors.
         floors: `(n_segments,)` float64 >= 0, least number of served users; None: no floors.
-        max_offers: most offers per user, 1 to m.
+        max_offers: most offers per user, >= 1.
         groups: laminar limits per user: pairs (offers, limit), at most `limit` of these offers to
             one user; the sets of offers must be nested or disjoint.
         keys: `(n,)` uint64 keys of the users; None: the row number.
@@ -137,25 +137,12 @@ class AllocationProblem:
                     f"must be ({n},) uint64; got {keys.shape} {keys.dtype}", where="keys"
                 )
             object.__setattr__(self, "keys", keys)
-        limits_of(self.max_offers, self.groups, m, self.n_offer_ids)
-
-    @property
-    def n_offer_ids(self) -> int:
-        """Number of offers that slots name."""
-        if self.capacity is not None:
-            return len(self.capacity)
-        if self.offer_idx is None:
-            return int(self.value.shape[1])
-        return int(self.offer_idx.max(initial=-1)) + 1
-
-    @property
-    def rows(self) -> Rows:
-        """Shape of the rows."""
-        return Rows(
-            len(self.budgets),
-            0 if self.capacity is None else len(self.capacity),
-            0 if self.floors is None else len(self.floors),
-            limits_of(self.max_offers, self.groups, self.value.shape[1], self.n_offer_ids),
+        n_offers = m if self.offer_idx is None else None
+        limits_of(
+            self.max_offers,
+            self.groups,
+            m,
+            n_offers if self.capacity is None else len(self.capacity),
         )
 
     def _check_offers(self, n: int, m: int) -> None:
@@ -210,8 +197,14 @@ class AllocationProblem:
         return found
 
 
-def limits_of(max_offers: int, groups: Groups | None, m: int, n_offer_ids: int) -> UserLimits:
+def limits_of(max_offers: int, groups: Groups | None, m: int, n_offers: int | None) -> UserLimits:
     """Limits per user, checked.
+
+    Args:
+        max_offers: most offers of a user; more than m count as m.
+        groups: laminar limits.
+        m: slots of a user.
+        n_offers: number of offers that groups may name, None = any.
 
     Raises:
         DataError: `max_offers` or `groups` break a rule.
@@ -221,7 +214,7 @@ def limits_of(max_offers: int, groups: Groups | None, m: int, n_offer_ids: int) 
         raise DataError(f"must be an integer >= 1; got {max_offers!r}", where="max_offers")
     if groups is not None and (isinstance(groups, str) or not isinstance(groups, Sequence)):
         raise DataError(f"must be a sequence of pairs; got {groups!r}", where="groups")
-    return user_limits(min(int(max_offers), m), groups, n_offer_ids)
+    return user_limits(min(int(max_offers), m), groups, n_offers)
 
 
 def right_hand_side(values: ArrayLike, where: str, size: int | None) -> NDArray[np.float64]:
@@ -253,8 +246,8 @@ def _indices(
     idx = np.asarray(values)
     if idx.shape != shape or (idx.size and not np.issubdtype(idx.dtype, np.integer)):
         raise DataError(f"must be {shape} integers; got {idx.shape} {idx.dtype}", where=where)
-    if idx.size and (idx.min() < least or (stop is not None and idx.max() >= stop)):
-        end = "n" if stop is None else stop
+    end = 1 << 31 if stop is None else stop
+    if idx.size and (idx.min() < least or idx.max() >= end):
         raise DataError(
             f"must lie in [{least}, {end}); got {idx.min()} to {idx.max()}", where=where
         )

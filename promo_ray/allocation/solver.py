@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from promo_ray.allocation.floors import refuse
+from promo_ray.allocation.blocks import (
+    MappedSource,
+    Placed,
+    check_shapes,
+    shape_of,
+    sources_of,
+)
+from promo_ray.allocation.floors import refuse, refuse_too_high
 from promo_ray.allocation.kernel import Floats
 from promo_ray.allocation.last import Whole
 from promo_ray.allocation.problem import (
@@ -88,6 +95,9 @@ def solve(
         InfeasibleError: no allocation keeps all floors within the other rows.
     """
     if not isinstance(problem, AllocationProblem):
+        if isinstance(problem, Block) or not isinstance(problem, Iterable):
+            got = type(problem).__name__
+            raise DataError(f"must be a problem or blocks; got {got}", where="problem")
         problem = list(problem)
     whole = _limits_within(problem)
     if whole is not None:
@@ -100,7 +110,9 @@ def solve(
         max_offers, groups = whole.max_offers, whole.groups
     elif budgets is None:
         raise DataError("must be given with blocks; got None", where="budgets")
-    resident = (executor or SerialExecutor()).load(_sources(problem, block_users))
+    if not isinstance(block_users, int) or block_users < 1:
+        raise DataError(f"must be an integer >= 1; got {block_users!r}", where="block_users")
+    resident = _loaded(executor or SerialExecutor(), sources_of(problem, block_users))
     try:
         found = solve_resident(
             resident,
@@ -115,10 +127,32 @@ def solve(
             progress=progress,
         )
         choice = _joined(resident.map(choose_block, each=found.decisions))
+        if max_offers > 1:  # more than there are slots: no offer in the rest
+            columns = choice[:, None] if choice.ndim == 1 else choice
+            rest = ((0, 0), (0, max_offers - columns.shape[1]))
+            choice = np.pad(columns, rest, constant_values=-1)
     finally:
         resident.release()
     fields = {f: getattr(found, f) for f in Certificate.__dataclass_fields__}
     return Allocation(**fields, choice=choice)
+
+
+def _loaded(executor: Executor, sources: list[Any]) -> Resident[Block]:
+    """Resident blocks; those that callables read are told where their users stand."""
+    resident = executor.load(sources)
+    is_read = [callable(s) and not isinstance(s, MappedSource) for s in sources]
+    if not any(is_read):
+        return resident
+    shapes = resident.map(shape_of)
+    if all("keys" in shape.given for shape in shapes):
+        return resident
+    resident.release()
+    first = np.cumsum([0, *(shape.n for shape in shapes)]).tolist()
+    placed = [
+        Placed(source, start) if read else source
+        for source, start, read in zip(sources, first, is_read, strict=False)
+    ]
+    return executor.load(placed)
 
 
 def _joined(parts: list[NDArray[np.int32]]) -> NDArray[np.int32]:
@@ -147,30 +181,16 @@ def _limits_within(problem: AllocationProblem | list[Any]) -> AllocationProblem 
     if not isinstance(first, AllocationProblem):
         return None
     for i, other in enumerate(problem):
-        if not isinstance(other, AllocationProblem) or other.rows != first.rows:
-            raise DataError("must be a problem with the rows of the first", where=f"problem[{i}]")
+        if not isinstance(other, AllocationProblem):
+            raise DataError("must be a problem like the first", where=f"problem[{i}]")
         for name in ("budgets", "capacity", "floors"):
             mine, its = getattr(first, name), getattr(other, name)
-            if mine is not None and not np.array_equal(mine, its):
+            if (mine is None) != (its is None) or not np.array_equal(mine, its):
                 raise DataError(f"must have the {name} of the first", where=f"problem[{i}]")
+        if (first.max_offers, first.groups) != (other.max_offers, other.groups):
+            rule = "must have the max_offers and groups of the first"
+            raise DataError(rule, where=f"problem[{i}]")
     return first
-
-
-def _sources(problem: Any, block_users: int) -> list[Any]:
-    """One source per block; blocks at hand are told where their users stand."""
-    if isinstance(problem, AllocationProblem):
-        return list(problem.blocks(block_users))
-    sources: list[Any] = []
-    n = 0
-    for part in problem:
-        own = part.blocks(block_users) if isinstance(part, AllocationProblem) else [part]
-        for block in own:
-            if isinstance(block, Block):
-                sources.append(block._replace(first=n))
-                n += len(block.value)
-            else:
-                sources.append(block)
-    return sources
 
 
 def solve_resident(
@@ -207,21 +227,21 @@ def solve_resident(
     limit = right_hand_side(budgets, "budgets", None)
     more = np.empty(0) if capacity is None else right_hand_side(capacity, "capacity", None)
     least = np.empty(0) if floors is None else right_hand_side(floors, "floors", None)
-    n_offer_ids = len(more)
-    if groups and capacity is None:
-        n_offer_ids = 1 + max((max(offers, default=-1) for offers, _ in groups), default=-1)
-    rows = Rows(
-        len(limit), len(more), len(least), limits_of(max_offers, groups, 1 << 30, n_offer_ids)
-    )
+    rows = Rows(len(limit), len(more), len(least))
+    shapes = resident.map(shape_of)
+    check_shapes(shapes, rows)
+    n_slots = shapes[0].m
+    n_ids = None if capacity is None else len(more)
+    rows = rows._replace(limits=limits_of(max_offers, groups, n_slots, n_ids))
     rhs = np.concatenate([limit, more, -least])
-    if not tolerance > 0:
-        raise DataError(f"must be > 0; got {tolerance}", where="tolerance")
+    if not isinstance(tolerance, int | float) or not tolerance > 0:
+        raise DataError(f"must be > 0; got {tolerance!r}", where="tolerance")
     warm = None if warm_prices is None else right_hand_side(warm_prices, "warm_prices", rows.n)
+    if warm is not None and not np.isfinite(warm).all():
+        raise DataError("must be finite; got inf", where="warm_prices")
     with single_threaded():
-        shapes = resident.map(_shape)
-        _check_shapes(shapes, rows)
-        n_slots = max(m for _, _, m in shapes)
         facts = survey_all(resident, rows, seed, n_slots, progress)
+        refuse_too_high(resident, rows, rhs, seed, facts)
 
         def search(rows: Rows, start: Floats | None) -> Outcome:
             return Search(resident, rows, rhs, facts, seed, tolerance, progress).run(start)
@@ -233,6 +253,9 @@ def solve_resident(
             n_passes += other.n_passes
             if other.whole is not None and other.whole.value > best.value:
                 best = other.whole
+        if best is None and warm is not None:  # prices of too unlike a problem
+            found = search(rows, None)
+            best, n_passes = found.whole, n_passes + found.n_passes
         if best is None:
             raise refuse(resident, rows, rhs, seed, facts)
     bound = float(
@@ -254,22 +277,8 @@ def solve_resident(
         n_passes=n_passes,
         n_split_users=best.n_split,
         converged=converged,
-        decisions=tuple(_decisions(best, [n for n, _, _ in shapes])),
+        decisions=tuple(_decisions(best, [shape.n for shape in shapes])),
     )
-
-
-def _shape(block: Block) -> tuple[int, int, int]:
-    """Users, budgets and slots of a block."""
-    return len(block.value), len(block.costs), block.value.shape[1]
-
-
-def _check_shapes(shapes: list[tuple[int, int, int]], rows: Rows) -> None:
-    for i, (_, k, m) in enumerate(shapes):
-        if k != rows.n_budgets or m != shapes[0][2] or m == 0:
-            raise DataError(
-                f"must have {rows.n_budgets} budgets and {shapes[0][2]} > 0 slots; got {k} and {m}",
-                where=f"blocks[{i}]",
-            )
 
 
 def _has_oversize(found: Outcome, best: Whole, rhs: Floats, rows: Rows, facts: Survey) -> bool:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from allocation_cases import dense_case
 
-from promo_ray.allocation import AllocationProblem, solve
-from promo_ray.errors import DataError
+from promo_ray.allocation import AllocationProblem, Block, solve
+from promo_ray.errors import DataError, InfeasibleError
 
 NAN, INF = np.nan, np.inf
 GOOD: dict[str, Any] = {"value": np.ones((2, 2)), "costs": np.ones((1, 2, 2)), "budgets": [1.0]}
@@ -199,3 +199,69 @@ def test_wider_costs_are_rounded_up_so_that_rows_hold_for_the_caller_too():
     found = solve(problem)
     at = np.flatnonzero(found.choice >= 0)
     assert costs[0, at, found.choice[at]].sum() <= 50.0
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"costs": np.ones((1, 20, 4))}, "costs must be an array of float32"),
+        ({"costs": np.ones((1, 20, 4), np.int32)}, "costs must be an array of float32"),
+        ({"costs": np.ones((1, 10, 4), np.float32)}, "costs must be"),
+        ({"costs": np.ones((2, 20, 4), np.float32)}, "budgets"),
+        ({"segment_idx": np.zeros(3, np.int32)}, "segment_idx must be"),
+        ({"keys": np.zeros(3, np.uint64)}, "keys must be"),
+        ({"capacity_use": np.ones((20, 3), np.float32)}, "capacity_use must be"),
+        ({"value": np.ones((20, 4))}, "value must be an array of float32"),
+    ],
+)
+def test_a_block_of_wrong_shape_or_type_is_named(change, word):
+    good = Block(np.ones((20, 4), np.float32), np.ones((1, 20, 4), np.float32))
+    with pytest.raises(DataError, match=word) as error:
+        solve([good, good._replace(**change)], budgets=[5.0])
+    assert error.value.where == "blocks[1]"
+
+
+def test_parts_with_unlike_arrays_are_refused():
+    value, costs = np.ones((20, 3), np.float32), np.ones((0, 20, 3), np.float32)
+    plain = {"value": value, "costs": costs, "budgets": [], "capacity": [4.0, 4.0, 4.0]}
+    for name, array in (("capacity_use", value), ("offer_idx", np.zeros((20, 3), np.int32))):
+        other = AllocationProblem(**plain, **{name: array})
+        for parts in ([AllocationProblem(**plain), other], [other, AllocationProblem(**plain)]):
+            with pytest.raises(DataError, match="of the first block"):
+                solve(parts)
+
+
+def test_a_poor_start_does_not_refuse_what_can_be_done():
+    problem = AllocationProblem(
+        value=np.random.default_rng(0).gamma(2, 1, (20_000, 4)),
+        costs=np.ones((1, 20_000, 4)),
+        budgets=[1000.0],
+        segment_idx=np.zeros(20_000, np.int32),
+        floors=[900.0],
+    )
+    assert solve(problem, warm_prices=[0.0, 1e300]).value == solve(problem).value
+    with pytest.raises(DataError, match="finite"):
+        solve(problem, warm_prices=[np.inf, 0.0])
+
+
+def test_more_offers_than_slots_leave_columns_empty():
+    value = np.ones((5, 2), np.float32)
+    found = solve(
+        AllocationProblem(value=value, costs=np.empty((0, 5, 2)), budgets=[], max_offers=4)
+    )
+    assert found.choice.tolist() == [[0, 1, -1, -1]] * 5
+
+
+@pytest.mark.parametrize("floor", [1e16, 1e300])
+def test_an_absurd_floor_is_refused(floor):
+    with pytest.raises(InfeasibleError) as error:
+        solve(
+            AllocationProblem(
+                value=np.ones((50, 2)),
+                costs=np.ones((1, 50, 2)),
+                budgets=[30.0],
+                segment_idx=np.zeros(50, np.int32),
+                floors=[floor],
+            )
+        )
+    assert error.value.rows[0] == "floor[0]"

@@ -23,6 +23,7 @@ from promo_ray.allocation import (
     solve,
     solve_resident,
 )
+from promo_ray.allocation.blocks import sources_of
 from promo_ray.bench import allocation_instances
 from promo_ray.errors import DataError
 from promo_ray.execution import SerialExecutor
@@ -135,7 +136,7 @@ def test_blocks_may_be_read_where_they_are_used():
     sources = [ReadBlock(block) for block in problem.blocks(1000)]
     found = solve(sources, SerialExecutor(), **limits_of(problem))
     assert bits(found) == bits(solve(problem))
-    assert {source.n_reads for source in sources} == {1}
+    assert {source.n_reads for source in sources} == {2}  # without keys: once to count the users
 
 
 def test_blocks_need_limits_and_at_least_one_block():
@@ -305,3 +306,27 @@ def test_memory_beside_mapped_arrays_is_scratch_and_two_bytes_a_pair(tmp_path, k
     assert allowed < 0.6 * case.n_bytes
     assert told["anonymous"] <= allowed
     assert told["traced"] <= allowed
+
+
+def test_blocks_that_callables_read_give_the_same_bits_for_every_split():
+    problem = AllocationProblem(
+        value=np.ones((9000, 3)), costs=np.ones((1, 9000, 3)), budgets=[700.0]
+    )
+    few, many = (
+        [ReadBlock(block._replace(first=0)) for block in problem.blocks(n)] for n in (9000, 700)
+    )
+    assert bits(solve(few, budgets=[700.0])) == bits(solve(many, budgets=[700.0]))
+
+
+def test_names_of_mapped_files_travel_instead_of_numbers(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {"value": rng.gamma(2, 1, (50_000, 4)), "costs": rng.gamma(2, 1, (1, 50_000, 4))}
+    for name, array in arrays.items():
+        np.save(tmp_path / name, array.astype(np.float32))
+        arrays[name] = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+    problem = AllocationProblem(**arrays, budgets=[9000.0])
+    sources = sources_of(problem, 10_000)
+    assert len(pickle.dumps(sources)) < 10_000
+    assert bits(solve(problem, block_users=10_000)) == bits(
+        solve([source() for source in sources], budgets=[9000.0])
+    )

@@ -19,6 +19,11 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 
+_MOST_LIST = 1000  # moves looked at together: 32-byte records of 2 * 195,000 twos, 19 MB in all
+_SEED = 20231
+_DEEP_WORK = 1.5e7  # steps: some five searches for six moves, 10 ms each
+
+
 class Crowd(NamedTuple):
     """Users near a tie with their pairs, by user ascending; rows are budgets, offers, floors.
 
@@ -107,23 +112,9 @@ class Aim(NamedTuple):
     work: int
 
 
-class Improved(NamedTuple):
-    """Where a search ended.
-
-    Attributes:
-        taken: `(p,)` pairs chosen.
-        gap: relaxed value less their value.
-        steps: elementary steps done.
-    """
-
-    taken: Flags
-    gap: float
-    steps: float
-
-
 def improve(
     crowd: Crowd, prices: Floats, room: Floats, taken: Flags, gap: float, aim: Aim
-) -> Improved:
+) -> Flags:
     """Exchange moves of single users until the gap is as aimed at or the work is done.
 
     Args:
@@ -153,12 +144,7 @@ def improve(
     )
     if steps < 0:
         raise MemoryError
-    return Improved(chosen.astype(bool), gap_at.value, steps)
-
-
-_MOST_LIST = 1000  # moves looked at together: 32-byte records of 2 * 195,000 twos, 19 MB in all
-_SEED = 20231
-_DEEP_WORK = 1.5e7  # steps: some five searches for six moves, 10 ms each
+    return chosen.astype(bool)
 
 
 def _arguments(crowd: Crowd) -> tuple[Any, ...]:

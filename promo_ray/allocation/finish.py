@@ -56,7 +56,6 @@ class Few(NamedTuple):
         offer: `(p,)` int64 offer of each pair.
         amount: `(p,)` float64 >= 0 use of the offer's own row; ignored without offer rows.
         segment: `(n_users,)` int64 floor row of each user, -1 = none.
-        first: `(p,)` pairs chosen by the prices at which the others were decided.
     """
 
     n_users: int
@@ -67,7 +66,6 @@ class Few(NamedTuple):
     offer: Ints
     amount: Floats
     segment: Ints
-    first: Flags
 
 
 class Room(NamedTuple):
@@ -283,9 +281,9 @@ def _searched(
     after = _floats(Room(exact, missing))
     for margin in _MARGINS:
         found = improve(crowd, relaxed.prices, after, start, gap, aim)
-        rest = _exact_rest(crowd, room, found.taken)
+        rest = _exact_rest(crowd, room, found)
         if _is_kept(*rest):
-            return found.taken
+            return found
         is_over = (_floats(Room(*rest)) < 0) & np.isfinite(left)
         after[is_over] -= margin * np.abs(left[is_over])
     return None

@@ -82,7 +82,7 @@ def refuse(
 
 def _by_program(users: Block, rows: Rows, rhs: Floats) -> tuple[float, Floats]:
     """Largest scale of a whole answer, and prices of the linear relaxation."""
-    few = few_of(users, np.full((len(users.value), 1), -1, dtype=np.int32), rows)
+    few = few_of(users, rows)
     matrix, limit = _program(few, rows, rhs)
     n, n_pairs = matrix.shape[1], len(few.user)
     target = np.zeros(n)

@@ -110,7 +110,7 @@ class Totals(NamedTuple):
     Attributes:
         n_near: users whose choice the temperature leaves open.
         wide: `(3 + R, 2)` int64 exact dual, smoothed dual, value and use.
-        curvature: `(R (R + 1) / 2,)` int64 upper triangle, or `(0,)`.
+        curvature: `(R (R + 1) / 2,)` int64 upper triangle.
     """
 
     n_near: int
@@ -151,7 +151,7 @@ class Pass(NamedTuple):
         smooth: the same with entropy smoothing of temperature tau.
         value: value of the smoothed (fractional) choice.
         use: `(R,)` use by the smoothed choice = -gradient of `smooth`.
-        curvature: `(R, R)` Hessian of `smooth`; its diagonal alone is 0 if it was not asked for.
+        curvature: `(R, R)` Hessian of `smooth`.
     """
 
     n_near: int
@@ -167,9 +167,8 @@ def read(totals: Totals, units: Units, tau: float) -> Pass:
     n = len(units.use)
     values = wide_value(totals.wide[:3], units.value)
     upper = np.zeros((n, n))
-    if len(totals.curvature):
-        upper[np.triu_indices(n)] = totals.curvature * 2.0**-units.curvature_bits
-        upper *= np.outer(units.typical, units.typical) / tau
+    upper[np.triu_indices(n)] = totals.curvature * 2.0**-units.curvature_bits
+    upper *= np.outer(units.typical, units.typical) / tau
     return Pass(
         totals.n_near,
         float(values[0]),
@@ -186,7 +185,6 @@ def evaluate(
     lam: Floats,
     tau: float,
     units: Units,
-    has_curvature: bool = True,
     weight: Floats | None = None,
 ) -> Totals:
     """Value, use and curvature of the entropy-smoothed dual at prices lam.
@@ -201,13 +199,12 @@ def evaluate(
         lam: `(R,)` prices >= 0.
         tau: temperature > 0, currency.
         units: units of the sums.
-        has_curvature: whether to sum the Hessian.
         weight: `(n,)` weight of each user in all sums; None: 1.
     """
     users, n = Users(block, where, weight), where.rows.n
     lam = np.ascontiguousarray(lam, dtype=np.float64)
     wide, near = np.zeros((3 + n, 2), dtype=np.int64), np.zeros(1, dtype=np.int64)
-    curvature = np.zeros((n, n) if has_curvature else (0, 0), dtype=np.int64)
+    curvature = np.zeros((n, n), dtype=np.int64)
     unit, scale = 2.0**_BITS / units.use, 2.0 ** (units.curvature_bits // 2) / units.typical
     sums = CSums(
         tau=tau,
@@ -217,7 +214,7 @@ def evaluate(
         unit=address(unit),
         curvature_scale=address(scale),
         wide=address(wide),
-        curvature=address(curvature) if has_curvature else None,
+        curvature=address(curvature),
         n_near=address(near),
     )
     _done(library().promo_evaluate(ctypes.byref(users.struct), ctypes.byref(sums)))

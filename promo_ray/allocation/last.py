@@ -93,7 +93,7 @@ class Record:
         own = decide(near.users, self.where, lam, units.value).parts
         others = near.parts - own
         decided = total_units(others[0])
-        few = few_of(near.users, near.slots, self._rows)
+        few = few_of(near.users, self._rows)
 
         def is_worth(relaxed: Relaxation) -> bool:
             lower = from_units(decided + exact_units(relaxed.value))
@@ -174,7 +174,7 @@ class Record:
         return Room(left, [int(f - s) for f, s in zip(floors, served, strict=True)])
 
 
-def few_of(users: Block, slots: NDArray[np.int32], rows: Rows) -> Few:
+def few_of(users: Block, rows: Rows) -> Few:
     """Eligible pairs of gathered users."""
     able = np.isfinite(users.value)
     user, slot = np.nonzero(able)
@@ -186,7 +186,6 @@ def few_of(users: Block, slots: NDArray[np.int32], rows: Rows) -> Few:
     segment = np.full(n, -1, dtype=np.int64)
     if users.segment_idx is not None and rows.n_segments:
         segment = users.segment_idx.astype(np.int64)
-    first = (slots[user] == slot[:, None]).any(axis=1)
     return Few(
         n,
         user,
@@ -196,7 +195,6 @@ def few_of(users: Block, slots: NDArray[np.int32], rows: Rows) -> Few:
         offer,
         amount,
         segment,
-        first,
     )
 
 

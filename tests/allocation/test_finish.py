@@ -53,7 +53,6 @@ def tiny(seed: int) -> tuple[Few, Room, UserLimits]:
         offer[pick],
         amount[pick].astype(np.float32).astype(np.float64),
         segment,
-        np.zeros(len(user), dtype=bool),
     )
     use = few.cost.sum(axis=1)
     left: list[int | None] = [
@@ -237,7 +236,6 @@ def full(name: str, n: int, seed: int) -> tuple[Few, Room, UserLimits]:
         slot,
         np.ones(len(user)),
         segment,
-        np.zeros(len(user), dtype=bool),
     )
     room = Room([units(b) for b in [*budgets, *np.floor(cap)]], missing)
     groups = ((0, 4, 2), (0, 2, 1)) if name == "several" else ()

@@ -73,6 +73,9 @@ def refuse(
         scale, prices = _by_program(sample.users, rows, rhs)
     else:
         scale, prices = _by_dual(resident, rows, rhs, seed, facts)
+        # rows of nothing have no price: they shut out who needs some of them
+        is_shut = (rhs == 0) & (facts.largest > 0) & (np.arange(rows.n) < rows.n_packing)
+        prices = np.where(is_shut, prices.max(initial=1.0), prices)
     weight = prices * np.where(np.isfinite(rhs), np.maximum(np.abs(rhs), facts.largest), 0.0)
     named = np.flatnonzero(weight > _PRICED * weight.max(initial=0.0))
     if not (named >= rows.n_packing).any():

@@ -68,8 +68,8 @@ class GeneticAlgorithm(PopulationMethod):
     """Genetic algorithm with elitism; one generation is O(pop * genes).
 
     Real genes are crossed and mutated by the operators named; in mixed spaces whole numbers
-    mutate by grid steps, choices are exchanged and drawn anew, subsets draw from the union of
-    both parents.
+    mutate by grid steps or, under `polynomial`, half of the time as far as real ones do; choices
+    are exchanged and drawn anew, subsets draw from the union of both parents.
 
     Attributes:
         pop_size: individuals, even, >= 4.
@@ -274,8 +274,11 @@ class GeneticAlgorithm(PopulationMethod):
         stepped = grid_step(x, words, rate, table, self.grid_steps)
         if self.mutation == "polynomial":
             step = polynomial_step(words, rate, self.mutation_eta, x.dtype)
-            moved = x + step * (table.upper - table.lower)
-            stepped = torch.where(table.is_whole, stepped, moved)
+            step = step * (table.upper - table.lower)
+            far = torch.where(table.is_whole, step.sign() * step.abs().clamp(min=1), step)
+            # whole numbers go near or far, as the lowest bit says, which no other draw reads
+            is_near = table.is_whole & ((words & 1) == 1)
+            stepped = torch.where(is_near, stepped, x + far)
         if space.is_real:
             return stepped
         stepped = torch.where(table.is_unordered, x, stepped)

@@ -209,6 +209,8 @@ def begin(seed: int, batch: tuple[int, ...], island: int | Sequence[int]) -> Clo
     islands = tuple(range(island, island + n)) if isinstance(island, int) else tuple(island)
     if len(islands) != n or n == 0:
         raise ConfigError(f"island must name {n} islands, at least 1; got {len(islands)}")
+    if not 0 <= int(seed) < 1 << 63:
+        raise ConfigError(f"seed must be in [0, 2**63); got {seed}")
     return Clock(int(seed), islands)
 
 
@@ -241,14 +243,16 @@ def _judged(fitness: Tensor, violation: Tensor | None, like: Tensor) -> tuple[Te
     for name, values in (("fitness", fitness), ("violation", violation)):
         if values is not None and values.shape != want:
             raise DataError(f"must have shape {tuple(want)}; got {tuple(values.shape)}", where=name)
-    fitness = fitness.detach().to(device=like.device, dtype=like.dtype)
-    fitness = torch.nan_to_num(fitness, nan=-_INF, posinf=-_INF, neginf=-_INF)
+    fitness = fitness.detach().to(like.device)
+    most = torch.finfo(like.dtype).max
+    is_finite = torch.isfinite(fitness)
+    fitness = torch.where(is_finite, fitness.clamp(-most, most).to(like.dtype), -_INF)
     if violation is None:
         return fitness, torch.zeros_like(fitness)
     violation = violation.detach().to(device=like.device, dtype=like.dtype)
-    violation = torch.nan_to_num(violation, nan=_INF, posinf=_INF, neginf=_INF)
-    violation = violation.clamp_(min=0)
-    return fitness, violation
+    violation = torch.nan_to_num(violation, nan=_INF, posinf=_INF, neginf=_INF).clamp(min=0)
+    # whoever could not be evaluated is worse than whoever breaks a rule
+    return fitness, torch.where(is_finite, violation, _INF)
 
 
 def is_better(new: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor]) -> Tensor:

@@ -191,9 +191,10 @@ class Memetic(PopulationMethod):
         draws.skip(8 * state.x.numel() + 64)  # beyond what ask takes
         if control.phase == START:
             control = control._replace(phase=SWEEP)
-            if not self.sweeps:
+            first = begin_gene(state, control, 0)
+            if not self.sweeps or first.gene >= state.space.n_genes:
                 return self._run_here(state, control, draws)
-            return state.at(begin_gene(state, control, 0))
+            return state.at(first)
         if control.phase == SWEEP:
             state = state.pooled(int(control.turn))
             control = next_turn(state, control)

@@ -11,7 +11,8 @@ from promo_ray.optimizers.differential import DifferentialEvolution
 from promo_ray.optimizers.genes import Choice, Integer, Real, Subset
 from promo_ray.optimizers.genetic import GeneticAlgorithm
 from promo_ray.optimizers.memetic import Memetic
-from promo_ray.optimizers.population import Optimizer, Ranked
+from promo_ray.optimizers.population import Optimizer
+from promo_ray.optimizers.ranking import Ranked
 from promo_ray.optimizers.search import SearchResult, optimize
 from promo_ray.optimizers.space import SearchSpace
 from promo_ray.optimizers.states import from_arrays, from_bytes, split, stack, to_arrays, to_bytes

@@ -19,7 +19,8 @@ from promo_ray.execution.islands import IslandRun, run_islands
 from promo_ray.execution.islands_keeper import Arrays, Migrants, Summary
 from promo_ray.execution.topology import Topology
 from promo_ray.optimizers.migration import EMIGRATIONS, REPLACEMENTS, emigrants_of, immigrated
-from promo_ray.optimizers.population import Optimizer, Ranked
+from promo_ray.optimizers.population import Optimizer
+from promo_ray.optimizers.ranking import Ranked
 from promo_ray.optimizers.search import Fitness, SearchResult, describe, resolve_method
 from promo_ray.optimizers.space import SearchSpace, pick_device
 from promo_ray.optimizers.states import from_arrays, split, stack, to_arrays

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promo_ray.errors import ConfigError
@@ -26,18 +25,9 @@ from promo_ray.optimizers.covariance import (
     with_choices,
 )
 from promo_ray.optimizers.draws import Draws
-from promo_ray.optimizers.population import (
-    PopulationMethod,
-    Ranked,
-    begin,
-    behind,
-    best_of,
-    first_population,
-    newcomers,
-    ranked_of,
-    take,
-)
-from promo_ray.optimizers.space import SearchSpace, pick_device
+from promo_ray.optimizers.population import Clock, PopulationMethod, worst_of
+from promo_ray.optimizers.ranking import Ranked, behind, best_of, newcomers, ranked_of, take
+from promo_ray.optimizers.space import SearchSpace
 from promo_ray.optimizers.states import split, stack
 from promo_ray.optimizers.sweep import (
     RUN,
@@ -57,7 +47,7 @@ _MOST_FULL = 150  # genes up to which runs learn a full covariance
 
 @register("auto")
 @dataclass(frozen=True, kw_only=True)
-class Memetic(PopulationMethod):
+class Memetic(PopulationMethod[MemeticState]):
     """Default for an unknown problem of up to some hundred genes and at least 50 evaluations each.
 
     1. A sweep looks along every gene in turn from the best point so far, by a grid and by closing
@@ -88,8 +78,7 @@ class Memetic(PopulationMethod):
     first_growth: int = 3
 
     def __post_init__(self) -> None:
-        if self.pop_size:
-            super().__post_init__()
+        super().__post_init__()
         if not 0 < self.sigma <= 1 or not 1 <= self.first_growth <= _MOST:
             raise ConfigError(
                 f"sigma in (0, 1] and first_growth in [1, {_MOST}] must hold; "
@@ -100,29 +89,14 @@ class Memetic(PopulationMethod):
         """See `Optimizer.size`."""
         return self.pop_size or default_size(space.n_genes)
 
-    def init(
-        self,
-        space: SearchSpace,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        batch: tuple[int, ...] = (),
-        *,
-        island: int | Sequence[int] = 0,
-        x0: ArrayLike | None = None,
-    ) -> MemeticState:
-        """See `Optimizer.init`."""
-        clock = begin(seed, batch, island)
-        like = torch.empty(0, dtype=dtype, device=pick_device(device))
-        n, d = self.size(space), space.n_genes
-        x = first_population(self.method, clock, space, (*batch, n, d), like, x0)
-        worst = torch.full((*batch, n), torch.inf, dtype=dtype, device=like.device)
-        zeros = x.new_zeros(batch)
-        start = Control(is_given=float(x0 is not None))
+    def _first(self, space: SearchSpace, clock: Clock, x: Tensor, is_given: bool) -> MemeticState:
+        batch, (n, d) = x.shape[:-2], x.shape[-2:]
+        worst, zeros = worst_of(x), x.new_zeros(x.shape[:-2])
+        start = Control(is_given=float(is_given))
         control = torch.tensor(start, dtype=torch.float64).expand(*batch, -1).clone()
         model = new_model(x[..., 0, :] * 0 + 0.5, zeros + self.sigma, d > _MOST_FULL)
         pool, values = x.new_zeros((*batch, _MOST * n, d)), x.new_zeros((*batch, _MOST * n))
-        table = space.table(like.device, dtype)
+        table = space.table(x.device, x.dtype)
         x = (x - table.low) / width_of(table)
         trace = x.new_zeros((*batch, 10 + math.ceil(30 * d / n)))
         return MemeticState(
@@ -154,20 +128,12 @@ class Memetic(PopulationMethod):
         last = ranked_of(individuals(state.space, state.x), state.fitness, state.violation)
         return behind(state.best(), last)
 
-    def replace_worst(
-        self,
-        state: MemeticState,
-        x: Tensor,
-        fitness: Tensor,
-        violation: Tensor | None = None,
-        *,
-        ranks: Tensor | None = None,
-    ) -> MemeticState:
-        """See `Optimizer.replace_worst`; a run's mean goes to a newcomer better than all so far."""
-        new = newcomers(self.ranked(state), x, fitness, violation, ranks)
+    def _seat(self, state: MemeticState, came: Ranked, ranks: Tensor | None) -> MemeticState:
+        # a run's mean goes to a newcomer better than all so far
+        new = newcomers(self.ranked(state), came, ranks)
         best = best_of(ranked_of(new.x, new.fitness, new.violation), state.best())
         wins = (best.fitness != state.best_fitness) | (best.violation != state.best_violation)
-        table = state.space.table(x.device, x.dtype)
+        table = state.space.table(came.x.device, came.x.dtype)
         goal = (best.x[..., 0, :] - table.low) / width_of(table)
         return state._replace(
             mean=torch.where(wins, goal, state.mean),
@@ -180,14 +146,14 @@ class Memetic(PopulationMethod):
         control = state.control_of()
         if control.phase == START:
             return state
-        draws = self._draws(state, (), state.x)
+        draws = self._draws(state.clock, (), state.x)
         if control.phase == SWEEP:
             return state._replace(x=along(state, control, draws))
         return state._replace(x=_samples(state, control, draws))
 
     def _tell_one(self, state: MemeticState) -> MemeticState:
         control = state.control_of()
-        draws = self._draws(state, (), state.x)
+        draws = self._draws(state.clock, (), state.x)
         draws.skip(8 * state.x.numel() + 64)  # beyond what ask takes
         if control.phase == START:
             control = control._replace(phase=SWEEP)

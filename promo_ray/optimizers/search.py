@@ -14,7 +14,8 @@ from torch import Tensor
 
 from promo_ray.errors import ConfigError, DataError, PromoRayError
 from promo_ray.optimizers.memetic import Memetic
-from promo_ray.optimizers.population import Optimizer, Ranked
+from promo_ray.optimizers.population import Optimizer
+from promo_ray.optimizers.ranking import Ranked
 from promo_ray.optimizers.space import SearchSpace, pick_device
 from promo_ray.registry import build
 from promo_ray.telemetry import SILENT, Progress

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from promo_ray.optimizers.covariance import Model, width_of
 from promo_ray.optimizers.draws import Draws
-from promo_ray.optimizers.population import Clock, Ranked
+from promo_ray.optimizers.population import Clock
+from promo_ray.optimizers.ranking import Ranked
 from promo_ray.optimizers.space import SearchSpace
 
 START, SWEEP, RUN = 0, 1, 2

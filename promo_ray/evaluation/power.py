@@ -118,7 +118,9 @@ def detection_power(
         z = float(norm.isf(alpha / 2)) * null
         return float(norm.cdf((effect - z) / true) + norm.cdf((-effect - z) / true))
     limit, shift = float(student_t.isf(alpha / 2, freedom)), effect / true
-    return float(nct.sf(limit, freedom, shift) + nct.cdf(-limit, freedom, shift))
+    chance = float(nct.sf(limit, freedom, shift) + nct.cdf(-limit, freedom, shift))
+    # SciPy's noncentral t is NaN far out, where power is 0 or 1 to many digits
+    return chance if math.isfinite(chance) else float(norm.sf(limit - abs(shift)))
 
 
 def minimum_detectable_effect(

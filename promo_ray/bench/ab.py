@@ -19,12 +19,18 @@ from promo_ray.bench.ab_peers import peer_records
 from promo_ray.evaluation.ab import ab_test
 from promo_ray.evaluation.ab_adjust import cupac, cuped
 from promo_ray.evaluation.ab_intervals import score_statistic
-from promo_ray.evaluation.ab_sequential import sequential_test
+from promo_ray.evaluation.ab_moments import AbRows, users_of
+from promo_ray.evaluation.ab_sequential import (
+    moments_by_look,
+    sequential_test,
+    sequential_test_of_moments,
+)
 from promo_ray.evaluation.sequential import SPENDING
 from promo_ray.evaluation.srm import SAMPLE_RATIO_ALARM, SAMPLE_RATIO_WARNING, sample_ratio
 from promo_ray.seeding import stream
 
 _N = 20_000  # users of a sequential trial, as in the peers' published comparison
+_KINDS = ("normal", "spend", "conversion")
 _RATES = (0.01, 0.1, 0.8)
 _SIZES = (2_000, 20_000, 200_000)
 Record = dict[str, Any]
@@ -46,43 +52,40 @@ def _share(hits: int, n: int) -> Record:
 
 def looks(quick: bool) -> Iterator[Record]:
     """A/A false alarms over 20 looks, and stops at an effect of 0.06 standard deviations."""
-    n_trials = 300 if quick else 10_000
-    methods = [*({"looks": 20, "spending": s} for s in SPENDING)]
-    methods += [{"looks": 20, "method": "always_valid"}]
-    arm = np.arange(_N) % 2
-    for kind in ("normal", "spend", "conversion"):
-        trials = [0] * len(methods)
-        for i in range(n_trials):
-            y = _outcome(kind, _N, stream(0, "bench.ab.aa", kind, i))
-            for m, options in enumerate(methods):
-                found = sequential_test(y, arm, **options)  # type: ignore[arg-type]
-                trials[m] += int(found.stopped_at[0] >= 0)
-        for options, alarms in zip(methods, trials, strict=True):
-            yield {
-                "case": "aa_false_alarms",
-                "outcome": kind,
-                **options,
-                **_share(alarms, n_trials),
-            }
-    for options in methods:
-        stops, found_n = [], 0
-        for i in range(n_trials // 5):
-            y = stream(0, "bench.ab.effect", i).normal(size=_N) + 0.06 * arm
-            result = sequential_test(y, arm, **options)  # type: ignore[arg-type]
-            at = int(result.stopped_at[0])
-            found_n += at >= 0
-            stops.append(int(result.n[at]) if at >= 0 else _N)
+    n_trials = 300 if quick else 4000
+    for kind in _KINDS:
+        yield from _looked(kind, 0.0, n_trials)
+    yield from _looked("normal", 0.06, n_trials // 4)
+
+
+def _looked(kind: str, effect: float, n_trials: int) -> Iterator[Record]:
+    """Share of trials stopped and mean stop of every method, on the same trials."""
+    arm, at = np.arange(_N) % 2, [_N * (k + 1) // 20 for k in range(20)]
+    stops: dict[str, list[int]] = {m: [] for m in (*SPENDING, "always_valid")}
+    for i in range(n_trials):
+        y = _outcome(kind, _N, stream(0, "bench.ab.looks", kind, str(effect), i)) + effect * arm
+        rows = AbRows(y, arm)
+        moments = moments_by_look(rows, users_of(rows), at, 2)
+        for method, found in stops.items():
+            is_planned = method in SPENDING
+            spending = method if is_planned else SPENDING[0]
+            result = sequential_test_of_moments(
+                moments, at, _N, is_planned=is_planned, spending=spending
+            )
+            found.append(int(result.stopped_at[0]))
+    for method, found in stops.items():
+        rows_seen = [at[k] if k >= 0 else _N for k in found]
         yield {
-            "case": "effect_0.06_sd", **options, **_share(found_n, n_trials // 5),
-            "mean_stop": float(np.mean(stops)),
+            "case": "20_looks", "outcome": kind, "effect_sd": effect, "method": method,
+            **_share(sum(k >= 0 for k in found), n_trials), "mean_stop": float(np.mean(rows_seen)),
         }  # fmt: skip
 
 
 def any_time(quick: bool) -> Iterator[Record]:
     """A/A false alarms of the always-valid test with a look every 250 of 100,000 rows."""
-    n, n_trials = 100_000, 40 if quick else 1000
+    n, n_trials = 100_000, 40 if quick else 400
     arm = np.arange(n) % 2
-    for kind in ("normal", "spend", "conversion"):
+    for kind in _KINDS:
         alarms = 0
         for i in range(n_trials):
             y = _outcome(kind, n, stream(0, "bench.ab.anytime", kind, i))

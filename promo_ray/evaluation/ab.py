@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -173,7 +173,7 @@ def ab_test(
 
 
 def ab_test_over_blocks(
-    blocks: list[AbRows],
+    blocks: Sequence[AbRows | Callable[[], AbRows]],
     n_arms: int,
     executor: Executor,
     *,

@@ -16,6 +16,7 @@ from promo_ray.errors import DataError
 from promo_ray.response.inputs import arms, finite_matrix, finite_vector, group_codes
 
 Floats = NDArray[np.float64]
+_NONE: Floats = np.zeros(0)
 
 
 class ArmMoments(NamedTuple):
@@ -239,8 +240,10 @@ def _linear(moments: ArmMoments, arm: int) -> tuple[float, float, Floats, Floats
     d = moments.n_covariates
     if n < 2:
         return float("nan"), float("nan"), np.full(d, np.nan), np.full((d, d), np.nan)
-    covariance = moments.scatter[arm] / ((n - 1) * n)
     mean = moments.mean[arm]
+    if m == 1 and not d:  # the plain mean, which simulations of looks ask for millions of times
+        return float(mean[0]), float(moments.scatter[arm, 0, 0]) / ((n - 1) * n), _NONE, _NONE
+    covariance = moments.scatter[arm] / ((n - 1) * n)
     value, gradient = float(mean[0]), np.ones(1)
     if moments.has_denominator:
         if mean[1] <= 0:

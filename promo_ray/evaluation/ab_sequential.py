@@ -118,7 +118,7 @@ def sequential_test(
         raise ConfigError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     is_planned = method == "alpha_spending" or (method == "auto" and looks is not None)
     at, end = _looks(looks, n_planned, n_rows, 1 if is_planned else _N_CHECKS)
-    moments = _by_look(rows, users, at, int(users.arm.max()) + 1)
+    moments = moments_by_look(rows, users, at, int(users.arm.max()) + 1)
     return sequential_test_of_moments(
         moments, at, end, is_planned=is_planned, spending=spending, tuned_for=tuned_for,
         expected=expected, level=level,
@@ -209,8 +209,15 @@ def _looks(
     return [v for v in at if v <= n_rows], end
 
 
-def _by_look(rows: AbRows, users: Users, at: list[int], n_arms: int) -> list[ArmMoments]:
-    """Moments of the rows up to each look; merged step by step where every row is a user."""
+def moments_by_look(rows: AbRows, users: Users, at: list[int], n_arms: int) -> list[ArmMoments]:
+    """Moments of the rows up to each look; merged step by step where every row is a user.
+
+    Args:
+        rows: in the order of their arrival.
+        users: the same by user, of `users_of`.
+        at: rows at each look, rising, none beyond the last row.
+        n_arms: arms of the trial.
+    """
     found: list[ArmMoments] = []
     start = 0
     for stop in at:

@@ -52,10 +52,10 @@ def _share(hits: int, n: int) -> Record:
 
 def looks(quick: bool) -> Iterator[Record]:
     """A/A false alarms over 20 looks, and stops at an effect of 0.06 standard deviations."""
-    n_trials = 300 if quick else 4000
+    n_trials = 300 if quick else 8000
     for kind in _KINDS:
         yield from _looked(kind, 0.0, n_trials)
-    yield from _looked("normal", 0.06, n_trials // 4)
+    yield from _looked("normal", 0.06, n_trials // 8)
 
 
 def _looked(kind: str, effect: float, n_trials: int) -> Iterator[Record]:

@@ -163,9 +163,8 @@ def sequential_test_of_moments(
         critical[is_used] = look_boundaries(shares, own_level, spending)
     elif used:
         critical[is_used] = [always_valid_critical(v / tuned_for, own_level) for v in used]
-    found = [[contrast_of(m, a) for a in range(1, n_treated + 1)] for m in moments]
-    effect = np.array([[c.effect for c in row] for row in found]).reshape(-1, n_treated)
-    se = np.array([[c.se for c in row] for row in found]).reshape(-1, n_treated)
+    cells = [[_effect(m, a) for a in range(1, n_treated + 1)] for m in moments]
+    effect, se = np.moveaxis(np.array(cells).reshape(-1, n_treated, 2), 2, 0)
     z = _z(effect, se)
     stopped_at = _first(np.abs(np.where(is_used[:, None], z, 0.0)) >= critical[:, None])
     used_z = z[is_used]
@@ -232,6 +231,22 @@ def moments_by_look(rows: AbRows, users: Users, at: list[int], n_arms: int) -> l
         found.append(merge_moments(found[-1], step) if found else step)
         start = stop
     return found
+
+
+def _effect(moments: ArmMoments, arm: int) -> tuple[float, float]:
+    """Difference to control and its standard error; of proportions with the pooled variance.
+
+    Early boundaries lie far out, where the variance of each arm's own proportion errs too often.
+    """
+    contrast = contrast_of(moments, arm)
+    if not moments.is_binary or moments.n_covariates:
+        return contrast.effect, contrast.se
+    n, n_base = int(moments.n[arm]), int(moments.n[0])
+    if not n or not n_base:
+        return contrast.effect, contrast.se
+    pooled = (n * moments.mean[arm, 0] + n_base * moments.mean[0, 0]) / (n + n_base)
+    variance = pooled * (1 - pooled) * (1 / n + 1 / n_base)
+    return contrast.effect, float(max(0.0, variance) ** 0.5)
 
 
 def _z(effect: Floats, se: Floats) -> Floats:

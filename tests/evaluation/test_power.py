@@ -18,7 +18,7 @@ from promo_ray.evaluation.power import (
 
 
 def test_agrees_with_statsmodels() -> None:
-    # statsmodels 0.14: TTestIndPower and power_proportions_2indep
+    # statsmodels 0.15: TTestIndPower and power_proportions_2indep
     assert detection_power(0.1, 1000, sd=1.0) == pytest.approx(0.6083667058)
     assert minimum_detectable_effect(500, 1000, sd=1.0) == pytest.approx(0.1535474170)
     assert detection_power(0.02, 2000, rate=0.1) == pytest.approx(0.5245152561)

@@ -92,9 +92,9 @@ def evaluate(fitness: Fitness, x: Tensor, who: str) -> tuple[Tensor, Tensor | No
 
 
 def recheck(fitness: Fitness, x: Tensor) -> float:
-    """Violation of one individual `(1, genes)`, measured anew; +inf if it is no number."""
+    """Violation of one individual `(..., 1, genes)`, measured anew; +inf if it is no number."""
     _, violation = evaluate(fitness, x, "the answer")
-    found = 0.0 if violation is None else float(violation[0])
+    found = 0.0 if violation is None else float(violation.reshape(()))
     return max(found, 0.0) if np.isfinite(found) else float("inf")
 
 

@@ -164,6 +164,46 @@ def test_less_violation_beats_more_fitness_when_islands_exchange() -> None:
     assert result.best_fitness == pytest.approx(6, abs=0.1)
 
 
+def test_the_answer_under_rules_is_checked_once_more() -> None:
+    def fitness(x: Any) -> Any:
+        # a rule that an individual keeps in company and breaks alone
+        return sphere(x), (x[:, 0] - 2).clamp(min=0) + (2.0 if len(x) == 1 else 0.0)
+
+    result = optimize_islands(fitness, BOX, ISLANDS, 4_000)
+    assert result.best_violation == 2.0
+    assert not result.is_feasible
+
+
+def test_a_run_under_rules_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    def fitness(x: Any) -> Any:
+        told = sphere(x)
+        told[x[:, 1] > 2] = torch.nan
+        return told, (1 - x[:, 0]).clamp(min=0)
+
+    def run(max_evals: int, uri: Path) -> IslandsResult:
+        return optimize_islands(
+            fitness, BOX, ISLANDS, max_evals, checkpoint_uri=str(uri), device="cpu"
+        )
+
+    whole = run(6_000, tmp_path / "whole")
+    run(3_000, tmp_path / "half")
+    assert same(whole, run(6_000, tmp_path / "half"))
+
+
+def test_weights_of_other_islands_are_refused_before_any_work() -> None:
+    with pytest.raises(ConfigError, match="weights must be of"):
+        optimize_islands(lambda x: pytest.fail("evaluated"), BOX, ISLANDS, topology=[[0.0]])
+
+
+@pytest.mark.parametrize("pattern", ["checkpoint.json", "state-*"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, pattern: str) -> None:
+    optimize_islands(sphere, BOX, ISLANDS, 2_000, checkpoint_uri=str(tmp_path))
+    for path in tmp_path.glob(pattern):
+        path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ArtifactError, match="is damaged"):
+        optimize_islands(sphere, BOX, ISLANDS, 4_000, checkpoint_uri=str(tmp_path))
+
+
 def test_a_fitness_that_raises_is_named_with_island_and_generation() -> None:
     calls = 0
 

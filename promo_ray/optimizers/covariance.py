@@ -2,7 +2,7 @@
 
 Source of every formula and default: Hansen 2016, "The CMA evolution strategy: a tutorial"
 (arXiv 1604.00772), with active (negative) weights; the separable form is Ros and Hansen 2008;
-the margin of whole numbers is that of Hamano et al. 2022 without its memory.
+whole numbers are those of Marty et al. 2024 (LB+IC-CMA-ES), without its correction of bias.
 """
 
 from __future__ import annotations
@@ -176,19 +176,26 @@ def sample(model: Model, z: Tensor) -> Tensor:
 def stretch(model: Model, table: Table, n: int) -> Tensor:
     """Factor `(*batch, genes)` on steps that keeps whole numbers moving.
 
-    A whole number leaves its cell with a probability of at least 1 / (genes * n) per sample.
+    A whole number deviates by at least min(mu_eff / genes, 0.2) (Marty et al. 2024).
     """
     d = model.mean.shape[-1]
+    least = min(weights_of(d, n, _is_separable(model)).mu_eff / d, 0.2)
+    root = variances(model).clamp(min=1e-30).sqrt()
+    deviation = model.sigma.unsqueeze(-1) * root * width_of(table)
+    return torch.where(table.is_whole, (least / deviation).clamp(min=1), 1.0)
+
+
+def centered(x: Tensor, model: Model, table: Table, n_parents: int) -> Tensor:
+    """Samples `(*batch, n, genes)`, best first, whose parents sit amid the cells they jumped to.
+
+    Only where a whole number differs from that of the mean: else means would come to rest at the
+    edges of cells, and variances of whole numbers die out (Marty et al. 2024).
+    """
     width = width_of(table)
-    at = table.low + mirrored(model.mean) * width
-    # not too little, or the mean would come to rest on the edge of a cell
-    edge = (0.5 - (at - torch.floor(at + 0.5)).abs()).clamp(min=0.02)
-    quantile = math.sqrt(2) * float(
-        torch.erfinv(torch.tensor(1 - 1 / (d * n), dtype=torch.float64))
-    )
-    deviation = model.sigma.unsqueeze(-1) * variances(model).clamp(min=1e-30).sqrt() * width
-    factor = (edge / max(quantile, 0.1) / deviation).clamp(min=1)
-    return torch.where(table.is_whole, factor, 1.0)
+    cell, home = torch.floor(x * width), torch.floor(model.mean * width).unsqueeze(-2)
+    is_parent = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1) < n_parents
+    jumps = table.is_whole & is_parent & (cell != home)
+    return torch.where(jumps, (cell + 0.5) / width, x)
 
 
 def update(model: Model, steps: Tensor, factor: Tensor, weights: Weights) -> Model:

@@ -14,6 +14,7 @@ from torch import Tensor
 from promo_ray.errors import ConfigError
 from promo_ray.optimizers.cma import default_size
 from promo_ray.optimizers.covariance import (
+    FEW_GENES,
     centered,
     held,
     individuals,
@@ -55,8 +56,7 @@ from promo_ray.registry import register
 
 _MOST = 32  # largest run in multiples of the smallest
 _MOST_FULL = 150  # genes up to which runs learn a full covariance
-# runs of differential evolution: mixed genes up to which, populations, share of evaluations
-_MOST_CROSSED, _CROSSED, _CROSSED_SHARE = 10, 4, 0.75
+_CROSSED, _CROSSED_SHARE = 4, 0.75  # runs of differential evolution: populations, share of all
 
 
 @register("auto")
@@ -259,11 +259,7 @@ class Memetic(PopulationMethod):
         """The state with the best of its pool in the trace."""
         n = int(control.size) * state.x.shape[0]
         best = self._order(state, state.pool_fitness[:n], state.pool_violation[:n])[:1]
-        top = state.pool_fitness[best]
-        if control.updates and not (state.space.is_real or state.clock.is_constrained):
-            # whole numbers never stop moving, nor does the best of a generation
-            top = torch.maximum(top, state.trace[-1:])
-        return state._replace(trace=torch.cat([state.trace[1:], top]))
+        return state._replace(trace=torch.cat([state.trace[1:], state.pool_fitness[best]]))
 
     def _updated(self, state: MemeticState, control: Control) -> MemeticState:
         n = int(control.size) * state.x.shape[0]
@@ -322,7 +318,7 @@ def _samples(state: MemeticState, control: Control, draws: Draws) -> Tensor:
 
 def _is_mixed(state: MemeticState) -> bool:
     """Few genes, whole numbers among them."""
-    return not state.space.is_real and state.space.n_genes <= _MOST_CROSSED
+    return not state.space.is_real and state.space.n_genes <= FEW_GENES
 
 
 def _crosses(state: MemeticState, control: Control) -> bool:

@@ -68,8 +68,7 @@ class MemeticState(NamedTuple):
         pool_x, pool_fitness, pool_violation: `(*batch, 32 pop, ...)` what was told of the gene
             that is swept, or of the run since its last update, or the population of a run of
             differential evolution.
-        trace: `(*batch, n)` best fitness of the last updates; with whole numbers and no rules,
-            best of the run up to them.
+        trace: `(*batch, n)` best fitness of the last updates.
         best_x: `(*batch, 1, genes)` individual.
         best_fitness, best_violation: `(*batch, 1)`.
         epsilon: `(*batch,)` violation that counted as none at first.

@@ -1,4 +1,4 @@
-"""CMA-ES with full or separable covariance, whole numbers kept moving by a margin."""
+"""CMA-ES with full or separable covariance, whole numbers kept moving."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from promo_ray.errors import ConfigError
 from promo_ray.optimizers.covariance import (
     Model,
+    centered,
     held,
     individuals,
     new_model,
@@ -131,9 +132,12 @@ class CmaEs(PopulationMethod[CmaState]):
         model = state.model()
         factor = stretch(model, table, n)
         scale = (model.sigma.unsqueeze(-1) * factor).unsqueeze(-2)
+        weights = weights_of(d, n, self.is_separable)
         x = take(state.x, order)
+        if not state.space.is_real:
+            x = centered(x, model, table, weights.n_parents)
         steps = (x - model.mean.unsqueeze(-2)) / scale
-        model = held(update(model, steps, factor, weights_of(d, n, self.is_separable)))
+        model = held(update(model, steps, factor, weights))
         if not state.space.is_real:
             mean = torch.where(table.is_unordered, x[..., 0, :], model.mean)
             model = model._replace(mean=mean)

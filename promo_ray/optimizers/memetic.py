@@ -13,6 +13,8 @@ from torch import Tensor
 from promo_ray.errors import ConfigError
 from promo_ray.optimizers.cma import default_size
 from promo_ray.optimizers.covariance import (
+    FEW_GENES,
+    centered,
     held,
     individuals,
     new_model,
@@ -24,6 +26,7 @@ from promo_ray.optimizers.covariance import (
     width_of,
     with_choices,
 )
+from promo_ray.optimizers.crossing import part_of, trials
 from promo_ray.optimizers.draws import Draws
 from promo_ray.optimizers.population import Clock, PopulationMethod, worst_of
 from promo_ray.optimizers.ranking import Ranked, behind, best_of, newcomers, ranked_of, take
@@ -43,6 +46,7 @@ from promo_ray.registry import register
 
 _MOST = 32  # largest run in multiples of the smallest
 _MOST_FULL = 150  # genes up to which runs learn a full covariance
+_CROSSED, _CROSSED_SHARE = 4, 0.75  # runs of differential evolution: populations, share of all
 
 
 @register("auto")
@@ -57,6 +61,8 @@ class Memetic(PopulationMethod[MemeticState]):
        points given or a random one.
     3. CMA-ES runs start anew at random points, in turn with doubled populations and with small
        ones of varied step size, each kind with half of the evaluations (BIPOP, Hansen 2009).
+       With whole numbers among at most 10 genes, runs of differential evolution take the place of
+       the large ones, with three quarters of the evaluations.
 
     Genes without order keep the value of the best sample and change at a rate of one per sample.
     Islands of a batch are taken one by one on the host: fitness is batched, the method is not.
@@ -149,6 +155,10 @@ class Memetic(PopulationMethod[MemeticState]):
         draws = self._draws(state.clock, (), state.x)
         if control.phase == SWEEP:
             return state._replace(x=along(state, control, draws))
+        if _crosses(state, control):
+            n = state.x.shape[0] * int(control.size)
+            order = self._order(state, state.pool_fitness[:n], state.pool_violation[:n])
+            return state._replace(x=trials(state, control, draws, int(order[0])))
         return state._replace(x=_samples(state, control, draws))
 
     def _tell_one(self, state: MemeticState) -> MemeticState:
@@ -183,7 +193,9 @@ class Memetic(PopulationMethod[MemeticState]):
 
     def _run_on(self, state: MemeticState, control: Control, draws: Draws) -> MemeticState:
         """Pool the samples told; update the run when they are enough; restart when it is done."""
-        n = state.x.shape[0]
+        n, crosses = state.x.shape[0], _crosses(state, control)
+        if crosses and control.updates > 0:
+            state = self._kept(state, part_of(state, control))
         state = state.pooled(int(control.pooled))
         spent = {"large" if control.is_large else "small": n}
         control = control._replace(
@@ -192,11 +204,29 @@ class Memetic(PopulationMethod[MemeticState]):
         )
         if control.pooled < control.size:
             return state.at(control)
-        state = self._updated(state, control)
+        if not crosses:
+            state = self._updated(state, control)
+        state = self._traced(state, control)
         control = control._replace(pooled=0, updates=control.updates + 1)
         if _is_done(state, control):
             return self._restarted(state, control, draws)
         return state.at(control)
+
+    def _kept(self, state: MemeticState, rows: slice) -> MemeticState:
+        """The trials told, or what is better in their place in the population."""
+        old = state.pool_fitness[rows], state.pool_violation[rows]
+        wins = self._replaces(state, (state.fitness, state.violation), old)
+        return state._replace(
+            x=torch.where(wins.unsqueeze(-1), state.x, state.pool_x[rows]),
+            fitness=torch.where(wins, state.fitness, old[0]),
+            violation=torch.where(wins, state.violation, old[1]),
+        )
+
+    def _traced(self, state: MemeticState, control: Control) -> MemeticState:
+        """The state with the best of its pool in the trace."""
+        n = int(control.size) * state.x.shape[0]
+        best = self._order(state, state.pool_fitness[:n], state.pool_violation[:n])[:1]
+        return state._replace(trace=torch.cat([state.trace[1:], state.pool_fitness[best]]))
 
     def _updated(self, state: MemeticState, control: Control) -> MemeticState:
         n = int(control.size) * state.x.shape[0]
@@ -205,13 +235,14 @@ class Memetic(PopulationMethod[MemeticState]):
         x = take(state.pool_x[:n], order)
         model = state.model()
         factor = stretch(model, table, n)
-        steps = (x - model.mean) / (model.sigma * factor)
         weights = weights_of(x.shape[-1], n, state.is_separable())
+        if not state.space.is_real:
+            x = centered(x, model, table, weights.n_parents)
+        steps = (x - model.mean) / (model.sigma * factor)
         model = held(update(model, steps, factor, weights))
         if not state.space.is_real:
             model = model._replace(mean=torch.where(table.is_unordered, x[0], model.mean))
-        trace = torch.cat([state.trace[1:], state.pool_fitness[order[:1]]])
-        return state._replace(**model._asdict(), trace=trace)
+        return state._replace(**model._asdict())
 
     def _restarted(self, state: MemeticState, control: Control, draws: Draws) -> MemeticState:
         """A run from a random point: the kind that has spent less."""
@@ -252,6 +283,16 @@ def _samples(state: MemeticState, control: Control, draws: Draws) -> Tensor:
     return x if state.space.is_real else with_choices(x, model, table, draws)
 
 
+def _is_mixed(state: MemeticState) -> bool:
+    """Few genes, whole numbers among them."""
+    return not state.space.is_real and state.space.n_genes <= FEW_GENES
+
+
+def _crosses(state: MemeticState, control: Control) -> bool:
+    """The run is one of differential evolution."""
+    return bool(control.is_large) and _is_mixed(state)
+
+
 def _is_done(state: MemeticState, control: Control) -> bool:
     """Whether a run has converged or cannot go on (Hansen 2016, section B.3)."""
     n, d = int(control.size) * state.x.shape[0], state.space.n_genes
@@ -263,6 +304,8 @@ def _is_done(state: MemeticState, control: Control) -> bool:
         tolerance = 4 * eps * level + 1e-11 * min(level, 1.0)
         if not math.isfinite(level) or float(last.max() - last.min()) <= tolerance:
             return True
+    if _crosses(state, control):
+        return False
     longest = float(state.sigma) * math.sqrt(max(float(variances(state.model()).max()), 0.0))
     is_flat = float(state.axes.max()) > 1e7 * float(state.axes.min())
     limit = 100 + 150 * (d + 3) ** 2 / math.sqrt(n)

@@ -58,9 +58,13 @@ def islands_command(
             sys.stderr.write(f"error: output must be writable; {out}: {error.strerror}\n")
             raise typer.Exit(2) from error
     best = min(last.values(), key=lambda r: (r.get("violation", 0.0), -r["best"]), default=None)
-    facts = {"job": "islands", "artifact": out, "rounds": list(record.rounds)}
-    facts["best"] = None if best is None else float(best["best"]) + 0.0
-    facts["violation"] = None if best is None else float(best.get("violation", 0.0))
+    facts = {
+        "job": "islands",
+        "artifact": out,
+        "rounds": list(record.rounds),
+        "best": None if best is None else float(best["best"]) + 0.0,
+        "violation": None if best is None else float(best.get("violation", 0.0)),
+    }
     sys.stdout.write(json_line({**facts, "migrations": len(migrations)}) + "\n")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from promo_ray.errors import ConfigError, DataError, PromoRayError
+from promo_ray.errors import ConfigError
 from promo_ray.execution import Executor
 from promo_ray.execution.islands import IslandRun, run_islands
 from promo_ray.execution.islands_keeper import Arrays, Migrants, Summary

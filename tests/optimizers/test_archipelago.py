@@ -180,7 +180,7 @@ def test_a_run_under_rules_goes_on_with_the_same_bits(tmp_path: Path) -> None:
         told[x[:, 1] > 2] = torch.nan
         return told, (1 - x[:, 0]).clamp(min=0)
 
-    def run(max_evals: int, uri: Path) -> IslandsResult:
+    def run(max_evals: int, uri: Path) -> Any:
         return optimize_islands(
             fitness, BOX, ISLANDS, max_evals, checkpoint_uri=str(uri), device="cpu"
         )

@@ -139,7 +139,13 @@ class PopulationIslands:
             one = Ranked(*(a[i] for a in ranked))
             known = describe(one, self.space, 0)
             found.append(
-                Summary(known["best"], known["mean"], known["diversity"], float(one.violation[0]))
+                Summary(
+                    known["best"],
+                    known["mean"],
+                    known["diversity"],
+                    known["violation"],
+                    state.clock.is_constrained,
+                )
             )
         return found
 
@@ -219,7 +225,7 @@ def optimize_islands(
         islands: registered names or optimizers, one per island; equal ones share a batch. The
             default mixes crossover, long chains of small moves and a learned covariance.
         max_evals: evaluations at most over all islands, in whole intervals; one more checks the
-            answer where individuals broke rules (not with `build`).
+            answer if there are violations (not with `build`).
         build: makes the fitness in the worker, in place of `fitness`.
         topology: `ring`, `torus`, `fully_connected`, `unconnected`, `random-K`, or a matrix whose
             entry (i, j) is the chance that island i pulls from island j at a migration.
@@ -303,8 +309,8 @@ def optimize_islands(
         stage=stage,
     )
     result = _result(run, space, 1 if executor is None else executor.n_workers)
-    is_ruled = any(row["violation"] for row in result.history)
-    if fitness is None or not is_ruled or result.best_violation:
+    is_constrained = any(row["is_constrained"] for row in result.history)
+    if fitness is None or not is_constrained or result.best_violation:
         return result
     x = torch.tensor(result.best_x[None], dtype=dtype, device=pick_device(device))
     x = x.unsqueeze(0) if is_batched else x

@@ -149,11 +149,33 @@ def individuals(space: SearchSpace, share: Tensor) -> Tensor:
 
 
 def held(model: Model) -> Model:
-    """The same distribution near the box, with deviations of at most half of a range."""
+    """The same distribution near the box, with deviations of at most half of a range.
+
+    Variances that have shrunk or grown far go into sigma, before they run out of numbers.
+    """
+    model = _rescaled(model)
     period = 2 * torch.floor(model.mean / 2)
     longest = variances(model).amax(-1).clamp(min=1e-30).sqrt()
     sigma = torch.minimum(model.sigma, 0.5 / longest).clamp(min=1e-30)
     return model._replace(mean=model.mean - period, sigma=sigma)
+
+
+def _rescaled(model: Model) -> Model:
+    top = variances(model).amax(-1)
+    is_far = (top < 1e-12) | (top > 1e12)
+    if not bool(is_far.any()):
+        return model
+    # a power of two: nothing is rounded
+    power = torch.floor(torch.log2(top.clamp(min=1e-37)) / 2)
+    unit = torch.where(is_far, torch.exp2(power), 1.0)
+    row = unit.unsqueeze(-1)
+    square = (row if _is_separable(model) else row.unsqueeze(-1)).square()
+    return model._replace(
+        sigma=model.sigma * unit,
+        cov=model.cov / square,
+        axes=model.axes / row,
+        path_c=model.path_c / row,
+    )
 
 
 def with_choices(share: Tensor, model: Model, table: Table, draws: Draws) -> Tensor:

@@ -225,10 +225,19 @@ def test_a_fitness_that_raises_is_named_with_island_and_generation() -> None:
 @pytest.mark.parametrize(
     ("fitness", "match"),
     [
-        (lambda x: x, r"fitness of island 0: must be a tensor of shape \(20,\); got \(20, 6\)"),
-        (lambda x: 1.0, r"fitness of island 0: must be a tensor of shape \(20,\); got float"),
-        (lambda x: (sphere(x), x), r"violation of island 0: must be .*got \(20, 6\)"),
-        (lambda x: (x, x, x), r"must be fitness or \(fitness, violation\); got 3"),
+        (
+            lambda x: x,
+            r"island 0 in generation 0: must be a tensor of shape \(20,\); got \(20, 6\)",
+        ),
+        (
+            lambda x: 1.0,
+            r"island 0 in generation 0: must be a tensor of shape \(20,\); got float",
+        ),
+        (
+            lambda x: (sphere(x), x),
+            r"violation of island 0 .*: must be .*got \(20, 6\)",
+        ),
+        (lambda x: (x, x, x), r"must be fitness, or fitness and violation"),
     ],
 )
 def test_fitness_of_wrong_shape_is_refused(fitness: Any, match: str) -> None:

@@ -181,6 +181,13 @@ def test_the_default_solves_what_populations_alone_do_not() -> None:
         assert found.best_fitness > -1e-8
 
 
+@pytest.mark.parametrize("is_separable", [False, True])
+def test_a_run_goes_on_long_after_it_has_converged(is_separable: bool) -> None:
+    space = SearchSpace.box([-5.0] * 3, [5.0] * 3)
+    method = CmaEs(pop_size=4, is_separable=is_separable)
+    assert optimize(sphere, space, method, 8_000, device="cpu").best_fitness > -1e-9
+
+
 @pytest.mark.parametrize("method", ["cma", "auto"])
 def test_whole_numbers_keep_moving_when_the_rest_has_converged(method: str) -> None:
     space = SearchSpace((Real(-5.0, 5.0), Integer(-20, 20), Real(-5.0, 5.0), Integer(0, 9)))

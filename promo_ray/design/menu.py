@@ -140,7 +140,7 @@ class MenuUsers:
 
 
 def design_menu(
-    surface: Surface | Sequence[Surface],
+    surface: Surface | list[Surface] | tuple[Surface, ...],
     users: MenuUsers,
     space: MenuSpace,
     budget: float | None,
@@ -180,7 +180,7 @@ def design_menu(
     n_campaign = n if n_campaign is None else n_campaign
     if n_campaign < 1:
         raise ConfigError(f"n_campaign must be >= 1; got {n_campaign}")
-    surfaces = tuple(surface) if isinstance(surface, Sequence) else (surface,)
+    surfaces = tuple(surface) if isinstance(surface, list | tuple) else (surface,)
     order = stream(seed, "design.split").permutation(n)
     first, second = int(_SEARCH_SHARE * n), int((1 + _SEARCH_SHARE) / 2 * n)
     parts = [order[:first], order[first:second], order[second:]]

@@ -231,7 +231,8 @@ def greedy(case: Case, max_evals: int, seed: int) -> Menu:
     Source: Mirzasoleiman et al. 2015, stochastic greedy; all offers where evaluations suffice.
     """
     evaluate, rng = _evaluator(case), stream(seed, "bench.greedy")
-    space, menu, best = case.space, (), 0.0
+    space, best = case.space, 0.0
+    menu: Menu = ()
     n_slots = min(space.max_offers, len(space.constraints.exclusive_groups) or space.max_offers)
     for k in range(1, n_slots + 1):
         pool = rng.permutation(space.n_offers)[: max_evals // n_slots].tolist()
@@ -303,7 +304,8 @@ def speed(n_users: int = 20_000, n_offers: int = 200, n_slots: int = 8) -> dict[
     """Menus per processor second of one thread, and per second of two."""
     rng = stream(0, "bench.speed")
     value = rng.normal(0.2, 1, (n_users, 1)) + rng.normal(0, 1, (n_users, n_offers))
-    sample = Sample(value, rng.gamma(2, 0.5, (n_users, n_offers)))
+    cost = rng.gamma(2, 0.5, (n_users, n_offers))
+    sample = Sample(value.astype(np.float32), cost.astype(np.float32))
     rows = [rng.permutation(n_offers)[:n_slots] for _ in range(4_000)]
     menus = torch.from_numpy(np.sort(np.array(rows), axis=1))
 

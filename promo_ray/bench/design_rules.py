@@ -54,7 +54,7 @@ def random_constraints(seed: int, space: MenuSpace) -> Constraints:
     drawn = [kind[i] for i in rng.permutation(len(kind))[:12]]
     groups = [tuple(drawn[i : i + 3]) for i in range(0, 3 * int(rng.integers(0, 4)), 3)]
     pairs = [names[i] for i in rng.permutation(len(names))[: 2 * int(rng.integers(0, 4))]]
-    floor = maybe(float(rng.uniform(0, 0.5)))
+    floor: float | None = maybe(float(rng.uniform(0, 0.5)))
     margins = {"": float(rng.uniform(-0.1, 0.8)), "tea": float(rng.uniform(0, 0.8))}
     return Constraints(
         max_offers=maybe(int(rng.integers(1, 9))),

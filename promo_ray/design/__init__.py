@@ -5,6 +5,7 @@ channel. Its fitness is what the best allocation of its offers to a sample of us
 the budget; finalists race on other users, and the winner is judged on yet others.
 """
 
+from promo_ray.design import native
 from promo_ray.design.binding import Binding
 from promo_ray.design.bundles import Bundle, propose_bundles
 from promo_ray.design.columns import Channel, Columns, Predicted, Sample, Variants, Window
@@ -50,6 +51,7 @@ __all__ = [
     "allocate_menu",
     "design_menu",
     "judge_menu",
+    "native",
     "offer_grid",
     "propose_bundles",
     "race",

@@ -126,6 +126,8 @@ def climb(
         here = _peak(evaluate, here, pool, limit, rng)
         if here.value > best.value:
             best = here
+        if evaluate.n_evals >= limit:
+            break
         jumped = _jump(evaluate.space, best.menu, pool, rng)
         here = Scored(jumped, evaluate([jumped])[0])
         n_stale = n_stale + 1 if evaluate.n_evals == before else 0

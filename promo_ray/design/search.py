@@ -30,7 +30,7 @@ _TUNED: dict[str, dict[str, Any]] = {
     "pso": {"pop_size": 50, "neighborhood": "ring"},
 }
 _WARM_SHARE = 0.2  # of the evaluations: single offers and the greedy menu
-_CLIMB_SHARE = 0.4  # the local search from the best of the islands
+_CLIMB_SHARE = 0.6  # the local search from the best of the islands
 _FEWEST_USERS = 1_000  # a part of the sample to begin with is no smaller
 _N_FINALISTS = 12
 _N_POOL = 24  # offers that the local search may add to any menu

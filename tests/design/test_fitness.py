@@ -89,7 +89,9 @@ def test_same_bits_for_any_batch() -> None:
 
 def test_gap_to_the_bound_is_small_on_a_usual_sample() -> None:
     value, cost = sample(5000, 20, 3)
-    scores = MenuFitness(Sample(value, cost), budget_per_user=0.3).scores(menus_of(20, 100, 5, 4)[1:])
+    scores = MenuFitness(Sample(value, cost), budget_per_user=0.3).scores(
+        menus_of(20, 100, 5, 4)[1:]
+    )
     has_offers = scores.value > 0
     gap = (scores.bound - scores.value)[has_offers] / scores.value[has_offers]
     assert float(gap.max()) < 1e-4
@@ -190,7 +192,9 @@ def test_tensor_code_agrees_with_the_kernel(seed: int, budget_per_user: float) -
     want = MenuFitness(Sample(value, cost), budget_per_user=budget_per_user).scores(menus)
     ratio = np.where((value > 0) & (cost > 0), value / cost, 0).max(axis=0).astype(float)
     columns = (torch.from_numpy(np.ascontiguousarray(a.T)) for a in (value, cost))
-    found = tensor_scores(*columns, menus.numpy().astype(np.int16), ratio, budget_per_user * n, 1e-6)
+    found = tensor_scores(
+        *columns, menus.numpy().astype(np.int16), ratio, budget_per_user * n, 1e-6
+    )
     top = float(np.maximum(value, 0).max())
     assert np.allclose(found[:, 0] / n, want.value, atol=2 * top / n)
     assert (found[:, 0] <= found[:, 1] + 1e-4).all()

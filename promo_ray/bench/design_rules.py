@@ -87,7 +87,8 @@ def violations_of(space: MenuSpace, menu: Sequence[int]) -> list[str]:
         if depth > 0 and rules.max_depth_rate is not None and depth > rules.max_depth_rate + 1e-6:
             found.append("max_depth_rate")
         if depth > 0 and rules.min_margin_rate is not None and isinstance(rules.margin_rate, dict):
-            margin = rules.margin_rate.get(row["scope"] or "", rules.margin_rate[""])
+            margins: dict[str, float] = rules.margin_rate
+            margin = margins.get(row["scope"] or "", margins[""])
             # of what is paid, at least the floor must be left
             if margin - depth < rules.min_margin_rate * (1 - depth) - 1e-6:
                 found.append("min_margin_rate")

@@ -18,11 +18,11 @@ from promo_ray.design.knapsack import MenuAllocation, allocate_menu
 from promo_ray.design.menu import (
     DesignedOffer,
     MenuResult,
-    MenuUsers,
     Samples,
     design_menu,
     search_menu,
 )
+from promo_ray.design.users import MenuUsers
 from promo_ray.design.wide_grid import GridSteps, wide_grid
 
 __all__ = [

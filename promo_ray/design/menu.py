@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from promo_ray.design.binding import Binding, binding_rules
-from promo_ray.design.columns import Columns, Predicted, Surface, Variants
+from promo_ray.design.columns import Columns, Surface
 from promo_ray.design.constraints import Constraints
 from promo_ray.design.fitness import MenuFitness
 from promo_ray.design.genome import EVERYONE, MenuSpace
 from promo_ray.design.judge import Finalist, Judgement, best_single, judge_menu, race
 from promo_ray.design.local import Menu, mended, padded
 from promo_ray.design.search import Settings, enumerate_menus, search_islands
+from promo_ray.design.users import MenuUsers, columns_of
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.execution import Executor
 from promo_ray.execution.threads import single_threaded
@@ -28,7 +29,6 @@ from promo_ray.telemetry import SILENT, Progress
 
 DEFAULT_ISLANDS = ("ga", "pso", "sa", "auto")
 _SEARCH_SHARE = 0.5  # of the users; the race has a quarter, the judgement the rest
-_FEWEST_USERS = 8
 _MOST_SINGLES = 512  # offers compared when the best single one is sought
 
 
@@ -104,41 +104,6 @@ class Samples(NamedTuple):
     judge: Columns
 
 
-@dataclass(frozen=True, eq=False)
-class MenuUsers:
-    """Users a menu is designed for.
-
-    Attributes:
-        x: `(n, d)` float64 features as in the fit of the surface.
-        basket: `(n,)` float64 median order value, currency units; NaN = unknown.
-        segments: `(n,)` bool members of each segment, by name.
-        reach: `(n,)` bool whom a channel reaches, by its name; all where it is missing.
-
-    Raises:
-        DataError: no user, a segment without members, or an array of another length.
-    """
-
-    x: NDArray[np.float64]
-    basket: NDArray[np.float64]
-    segments: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
-    reach: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        n = len(self.x)
-        if n < _FEWEST_USERS:
-            raise DataError(f"must hold at least {_FEWEST_USERS} users; got {n}", where="users")
-        named: dict[str, NDArray[Any]] = {"basket": self.basket}
-        named |= {f"segments.{k}": v for k, v in self.segments.items()}
-        named |= {f"reach.{k}": v for k, v in self.reach.items()}
-        for name, values in named.items():
-            if np.shape(values) != (n,):
-                raise DataError(f"must have {n} rows; got {np.shape(values)}", where=name)
-        for name, members in self.segments.items():
-            if not np.any(members):
-                raise DataError("must have at least one user; the audience is empty",
-                                where=f"segments.{name}")  # fmt: skip
-
-
 def design_menu(
     surface: Surface | list[Surface] | tuple[Surface, ...],
     users: MenuUsers,
@@ -185,7 +150,7 @@ def design_menu(
     first, second = int(_SEARCH_SHARE * n), int((1 + _SEARCH_SHARE) / 2 * n)
     parts = [order[:first], order[first:second], order[second:]]
     samples = Samples(
-        *(_columns(surfaces, users, space, np.sort(p), is_money, robustness) for p in parts)
+        *(columns_of(surfaces, users, space, np.sort(p), is_money, robustness) for p in parts)
     )
     return search_menu(
         samples,
@@ -194,36 +159,6 @@ def design_menu(
         fixed_cost=fixed_cost / n_campaign,
         seed=seed,
         **options,
-    )
-
-
-def _columns(
-    surfaces: tuple[Surface, ...],
-    users: MenuUsers,
-    space: MenuSpace,
-    rows: NDArray[np.int64],
-    is_money: bool,
-    robustness: float,
-) -> Columns:
-    base = Predicted(
-        surfaces, users.x[rows], users.basket[rows], space.grid.terms, is_money, robustness
-    )
-    if space.n_offers == len(space.grid) and space.segments == (EVERYONE,):
-        return base
-    everyone = np.ones(len(users.x), dtype=bool)
-    for name in space.segments:
-        if name != EVERYONE and name not in users.segments:
-            raise DataError(f"must have the segment {name!r} of the space", where="users.segments")
-    members = [everyone if s == EVERYONE else users.segments[s] for s in space.segments]
-    reach = [users.reach.get(c.name, everyone) for c in space.channels]
-    return Variants(
-        base,
-        space.grid.terms["contact_cost"].to_numpy(),
-        np.column_stack(members)[rows],
-        np.column_stack(reach)[rows],
-        space.windows,
-        space.channels,
-        is_money,
     )
 
 

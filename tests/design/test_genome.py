@@ -102,7 +102,7 @@ def test_a_variant_is_an_offer_with_its_segment_window_and_channel() -> None:
     variant = WIDE.variant(3, 1, 0, 1)
     row, segment, window, channel = WIDE.parts(variant)
     assert (row, segment, window.name, channel.name) == (3, "members", "any time", "letter")
-    seen = {WIDE.parts(v)[:2] + (WIDE.parts(v)[2].name,) for v in range(WIDE.n_offers)}
+    seen = {(*WIDE.parts(v)[:2], WIDE.parts(v)[2].name) for v in range(WIDE.n_offers)}
     assert len(seen) == len(GRID) * 4
 
 

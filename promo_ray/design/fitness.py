@@ -108,7 +108,9 @@ class MenuFitness:
             raise ConfigError(f"menus must have at most {native.MAX_SLOTS} slots; got {slots}")
         flat = menus.reshape(-1, slots).cpu().numpy()
         n, parts = self.columns.n_users, []
-        size = max(1, min(_MOST_MENUS, self._store.most // max(1, slots)))
+        size = _MOST_MENUS
+        if self._store.most < self.columns.n_offers:  # what a chunk holds must fit the store
+            size = max(1, min(size, self._store.most // max(1, slots)))
         for start in range(0, len(flat), size):
             local = self._store.local(flat[start : start + size])
             parts.append(self._score(local, menus.device))
@@ -154,6 +156,7 @@ class _Store:
         self._clear()
 
     def _clear(self) -> None:
+        """Forget all columns."""
         self._place: dict[int, int] = {}
         self.value = np.zeros((0, self.stride), dtype=np.float32)
         self.cost = np.zeros_like(self.value)

@@ -219,6 +219,22 @@ def test_bad_input_is_refused(value: Any, cost: Any, budget: Any, error: Any, ma
         MenuFitness(Sample(value, cost), budget_per_user=budget)
 
 
+def test_without_the_kernel_scores_are_the_same_but_for_rounding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    value, cost = sample(400, 8, 16)
+    menus = menus_of(8, 30, 4, 17)
+    for budget in (None, 0.0, 0.2):
+        want = MenuFitness(Sample(value, cost), budget_per_user=budget).scores(menus)
+        with monkeypatch.context() as patch:
+            patch.setattr(native, "kernel", None)
+            fitness = MenuFitness(Sample(value, cost), budget_per_user=budget)
+            found = fitness.scores(menus)
+            assert torch.equal(fitness(menus[3:5]), found.value[3:5])
+        for a, b in zip(found[:2], want[:2], strict=True):
+            assert torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
 def test_too_many_slots_and_a_wrong_fixed_cost_are_refused() -> None:
     columns = Sample(*sample(10, 3, 1))
     with pytest.raises(ConfigError, match="64 slots"):

@@ -11,7 +11,7 @@ import numpy as np
 from promo_ray.design.constraints import Constraints
 from promo_ray.design.fitness import MenuFitness
 from promo_ray.design.genome import MenuSpace
-from promo_ray.design.local import Menu, mended, neighbors, padded
+from promo_ray.design.local import Menu, neighbors, padded
 
 _MOST_PER_RULE = 2_000  # menus tried per constraint
 
@@ -72,11 +72,16 @@ def _best_step(
     rows = np.arange(len(space.grid))
     step = max(1, -(-len(rows) * (len(menu) + 1) // _MOST_PER_RULE))
     pool = [space.variant(int(row)) for row in rows[::step]]
-    near = neighbors(relaxed, menu, pool)[: 4 * _MOST_PER_RULE]
-    new = [m for m in near if mended(space, [m]) != [m]]
-    if not new:
+    near = neighbors(relaxed, menu, pool)
+    if not near:
         return None
     slots = max(1, relaxed.max_offers)
+    kept = space.mend(padded(near, slots)).tolist()
+    # what the present rules would change is what only the relaxed ones allow
+    new = [m for m, row in zip(near, kept, strict=True) if list(m) != [v for v in row if v >= 0]]
+    if not new:
+        return None
+    new = new[:: -(-len(new) // _MOST_PER_RULE)]
     values = search(padded([menu, *new], slots))
     at = int(values.argmax())
     return None if at == 0 else new[at - 1]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from promo_ray.design.fitness import MenuFitness
 from promo_ray.design.genome import GENES, MenuSpace
+from promo_ray.optimizers.space import pick_device
 
 Menu = tuple[int, ...]
 _MOST_STALE = 50
@@ -33,7 +34,7 @@ class Evaluator:
     """
 
     def __init__(self, space: MenuSpace, fitness: MenuFitness, device: str = "cpu") -> None:
-        self.space, self.fitness, self.device = space, fitness, device
+        self.space, self.fitness, self.device = space, fitness, pick_device(device)
         self.values: dict[Menu, float] = {}
         self.n_evals = 0
 

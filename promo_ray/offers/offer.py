@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
@@ -93,6 +93,8 @@ class Offer:
             if self.caps.floor_price is not None or self.caps.min_margin_bp is not None:
                 return "caps", "must have no floor_price and no min_margin_bp for shipping"
         if isinstance(self.mechanic, Gift):
+            if self.scope != Scope():
+                return "scope", "must be empty for a gift; use trigger.required_scope"
             if self.stacking.in_group == "best":
                 return "stacking.in_group", "must not be best for a gift, which saves no money"
             if self.caps.per_order_money is not None:
@@ -191,7 +193,8 @@ def from_terms(row: Mapping[str, Any], currency: str = "USD") -> Offer:
     """
     where = f"offer {row.get('offer_id')!r}"
     digits = minor_digits(currency)
-    known = {kind.terms_name: kind for kind in methods(MECHANICS).values() if kind.terms_name}
+    kinds: Iterable[Any] = methods(MECHANICS).values()
+    known = {kind.terms_name: kind for kind in kinds if kind.terms_name}
     name = row.get("mechanic")
     if name not in known:
         raise DataError(

@@ -21,7 +21,7 @@ class Units(NamedTuple):
         line: a cart line that holds the item.
         quantity: units in the run, >= 1.
         price: price of one unit after the offers that came first.
-        item_price: price of one unit after item offers.
+        item_price: price of one unit after the item offers so far.
         room: the most that the offer may take off one unit, 0 to `price`.
     """
 

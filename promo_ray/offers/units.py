@@ -75,7 +75,7 @@ def open_units(offer: Offer, items: Sequence[CartLine], runs: Sequence[Run]) -> 
     covered = [scope.covers(item.marks, item.is_on_sale) for item in items]
     if True not in covered:
         return Reason.NOT_IN_SCOPE
-    barred = CLOSED | STOPPED | (TOUCHED if offer.stacking.exclusive else 0)
+    barred = CLOSED | STOPPED | (TOUCHED if _keeps_units(offer) else 0)
     where = [i for i, r in enumerate(runs) if covered[r.item] and not r.marks & barred]
     if not where:
         return Reason.CLOSED
@@ -94,6 +94,11 @@ def open_units(offer: Offer, items: Sequence[CartLine], runs: Sequence[Run]) -> 
     if scope.max_units is not None:
         return _cheapest(Open(where, units), scope.max_units, offer.stacking.base)
     return Open(where, units)
+
+
+def _keeps_units(offer: Offer) -> bool:
+    """Whether an offer shares its units with no other; in other layers it keeps the layer."""
+    return offer.stacking.exclusive and offer.layer == "item"
 
 
 def _floor(offer: Offer, item: CartLine) -> int:
@@ -128,7 +133,7 @@ def reduced(
     if saving == 0:
         return 0, list(runs)
     marks = TOUCHED | (STOPPED if offer.stacking.stop else 0)
-    if offer.stacking.exclusive:
+    if _keeps_units(offer):
         marks |= CLOSED
     used = reward.used or (0,) * len(where)
     in_items = offer.layer == "item"

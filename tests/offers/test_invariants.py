@@ -9,7 +9,7 @@ import pytest
 from promo_ray.bench import offers_judges
 from promo_ray.bench.offers_cases import Draw, draw_cases
 from promo_ray.bench.offers_judges import violations
-from promo_ray.offers import Reason, units
+from promo_ray.offers import Reason, pricing, units
 from promo_ray.seeding import stream
 
 
@@ -77,7 +77,7 @@ def _rounded_per_unit(allocate: Any) -> Any:
 def test_judges_find_a_broken_allocation(
     monkeypatch: pytest.MonkeyPatch, spoil: Any, judges: set[str]
 ) -> None:
-    monkeypatch.setattr(units, "allocate", spoil(units.allocate))
+    monkeypatch.setattr(pricing, "allocate", spoil(pricing.allocate))
     found = {fault.split(":")[0] for fault in faults(0, 150)}
     assert found & judges
 

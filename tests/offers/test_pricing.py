@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -235,7 +236,7 @@ def test_scope_knows_items_by_id_category_brand_and_tag() -> None:
         {"tags": ("bio",)},
         {},
     ):
-        assert Scope.of(**fields).covers(item.marks)
+        assert Scope.of(**fields).holds(item)
     for fields in (
         {"products": ("leaf",)},
         {"categories": ("food > te",)},
@@ -243,9 +244,9 @@ def test_scope_knows_items_by_id_category_brand_and_tag() -> None:
         {"brands": ("i",)},
         {"tags": ("leaf",)},
     ):
-        assert not Scope.of(**fields).covers(item.marks)
-    assert not Scope(exclude=Selection(tags=("new",))).covers(item.marks)
-    assert not Scope(skip_on_sale=True).covers(item.marks, is_on_sale=True)
+        assert not Scope.of(**fields).holds(item)
+    assert not Scope(exclude=Selection(tags=("new",))).holds(item)
+    assert not Scope(skip_on_sale=True).holds(replace(item, is_on_sale=True))
 
 
 # Trigger and audience.

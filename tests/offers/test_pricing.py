@@ -424,6 +424,11 @@ def test_times_need_a_zone() -> None:
     assert Context(now=datetime(2026, 1, 5, tzinfo=UTC)).user_id == ""
 
 
+def test_facts_about_users_are_sets_not_texts() -> None:
+    with pytest.raises(DataError, match=r"context\.segments: must be a frozenset"):
+        Context(now=NOW, segments="vip")  # type: ignore[arg-type]
+
+
 def test_an_empty_cart_is_priced_too() -> None:
     cart = Cart(currency="USD", lines=(), shipping=Shipping(price=5))
     priced = price_cart(

@@ -1,13 +1,17 @@
-"""Carts before and after pricing; all money in minor units."""
+"""Carts before and after pricing, and what is known of the customer; money in minor units."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import NamedTuple
 
 from promo_ray.errors import DataError
-from promo_ray.offers.money import MAX_MONEY, check_int, minor_digits
+from promo_ray.offers.fields import Count, Money, Names, validate
+from promo_ray.offers.money import minor_digits
+from promo_ray.offers.reasons import Reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,19 +20,54 @@ class CartLine:
 
     Attributes:
         item_id: item.
-        list_price: minor units for one unit, >= 0.
-        quantity: units, >= 1.
+        list_price: minor units for one unit before any offer of this package.
+        quantity: units.
         category: category path, parts split by " > "; may be empty.
+        brand: brand; may be empty.
+        tags: tags.
+        unit_cost: minor units that one unit costs the shop; None = not known.
+        is_on_sale: whether the list price is already a reduced one.
     """
 
     item_id: str
-    list_price: int
-    quantity: int = 1
+    list_price: Money
+    quantity: Count = 1
     category: str = ""
+    brand: str = ""
+    tags: Names = ()
+    unit_cost: Money | None = None
+    is_on_sale: bool = False
 
     def __post_init__(self) -> None:
-        check_int(self.list_price, 0, MAX_MONEY, f"cart line {self.item_id!r}: list_price")
-        check_int(self.quantity, 1, 10**9, f"cart line {self.item_id!r}: quantity")
+        validate(self, f"cart line {self.item_id!r}")
+
+    @cached_property
+    def marks(self) -> frozenset[str]:
+        """What a `Selection` can know the item by: id, category and all above it, brand, tags."""
+        marks = {f"p:{self.item_id}", *(f"t:{tag}" for tag in self.tags)}
+        if self.brand:
+            marks.add(f"b:{self.brand}")
+        path = self.category
+        while path:
+            marks.add(f"c:{path}")
+            path = path.rpartition(" > ")[0]
+        return frozenset(marks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shipping:
+    """Shipping of a cart.
+
+    Attributes:
+        price: minor units before any offer.
+        method: what offers know it by; may be empty.
+    """
+
+    price: Money
+    method: str = ""
+
+    def __post_init__(self) -> None:
+        validate(self, "shipping")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +77,85 @@ class Cart:
     Attributes:
         currency: ISO 4217 code of all prices.
         lines: in the order shown.
-        at: time of the order with a zone; None = windows of offers are not looked at.
+        shipping: None = not known yet, or nothing to ship.
     """
 
     currency: str
     lines: tuple[CartLine, ...]
-    at: datetime | None = None
+    shipping: Shipping | None = None
 
     def __post_init__(self) -> None:
+        validate(self, "cart")
         minor_digits(self.currency)
-        if self.at is not None and self.at.tzinfo is None:
-            raise DataError(f"must have a time zone; got {self.at}", where="cart.at")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapsLeft:
+    """What is left of the caps of one offer; None = as much as the cap says.
+
+    Attributes:
+        budget: minor units.
+        uses: orders.
+        user_uses: orders of this user.
+        user_money: minor units for this user.
+    """
+
+    budget: Money | None = None
+    uses: Money | None = None
+    user_uses: Money | None = None
+    user_money: Money | None = None
+
+    def __post_init__(self) -> None:
+        validate(self, "left")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What pricing must know besides cart and offers. The caller keeps it; pricing changes nothing.
+
+    Attributes:
+        now: instant that windows are judged at, with a time zone.
+        user_id: user; empty = not known, and then holdouts and caps per user reject.
+        segments: segments of the user.
+        is_member: whether the user is a member.
+        n_orders: earlier orders; None = not known.
+        codes: codes that were entered.
+        unlocked: ids of offers whose unique code was entered and is valid and unused.
+        lists: names of the lists (`Audience.user_ids_ref`) that the user is on.
+        channel: sales channel; may be empty.
+        country: ISO 3166 code of two letters; may be empty.
+        left: what is left of caps, by offer id.
+        gift_stock: units in stock by sku; None = stock is not looked at.
+        gift_choice: chosen sku by offer id, for gifts with a choice.
+    """
+
+    now: datetime
+    user_id: str = ""
+    segments: frozenset[str] = frozenset()
+    is_member: bool = False
+    n_orders: int | None = None
+    codes: frozenset[str] = frozenset()
+    unlocked: frozenset[str] = frozenset()
+    lists: frozenset[str] = frozenset()
+    channel: str = ""
+    country: str = ""
+    left: Mapping[str, CapsLeft] = field(default_factory=dict)
+    gift_stock: Mapping[str, int] | None = None
+    gift_choice: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.now.tzinfo is None:
+            raise DataError(f"must have a time zone; got {self.now}", where="context.now")
+        for name in ("segments", "codes", "unlocked", "lists"):
+            if not isinstance(getattr(self, name), frozenset):
+                raise DataError("must be a frozenset of texts", where=f"context.{name}")
+
+
+class Discount(NamedTuple):
+    """Minor units off that come from one offer."""
+
+    offer_id: str
+    saving: int
 
 
 class PricedLine(NamedTuple):
@@ -59,41 +166,79 @@ class PricedLine(NamedTuple):
         quantity: units.
         list_total: minor units before offers.
         pay: minor units to pay.
-        discounts: `(offer_id, minor units)` off this line, by offer id; sums to the difference.
+        discounts: off this line, by offer id; they sum to the difference.
     """
 
     item_id: str
     quantity: int
     list_total: int
     pay: int
-    discounts: tuple[tuple[str, int], ...]
+    discounts: tuple[Discount, ...]
+
+
+class PricedShipping(NamedTuple):
+    """Shipping after pricing; fields as of `PricedLine`."""
+
+    method: str
+    list_total: int
+    pay: int
+    discounts: tuple[Discount, ...]
+
+
+class GiftLine(NamedTuple):
+    """Units given for nothing; `cost` is what they cost the shop, minor units."""
+
+    offer_id: str
+    sku: str
+    quantity: int
+    cost: int
 
 
 class AppliedOffer(NamedTuple):
-    """An offer that saved `saving` minor units; `by_line` is its share on each line."""
+    """An offer that saved something or gave a gift.
 
-    offer_id: str
-    saving: int
-    by_line: tuple[int, ...]
-
-
-class RejectedOffer(NamedTuple):
-    """An offer that did not apply, with its reason code.
-
-    Codes: `not_started`, `ended`, `not_in_scope`, `below_threshold`, `bundle_incomplete`,
-    `no_price_change`, `nothing_left`.
+    Attributes:
+        offer_id: offer.
+        version: its version.
+        saving: minor units off: `sum(by_line) + shipping`.
+        by_line: share of each line of the cart.
+        shipping: share of shipping.
+        gift_cost: minor units that its gift costs the shop.
     """
 
     offer_id: str
-    reason: str
+    version: int
+    saving: int
+    by_line: tuple[int, ...]
+    shipping: int
+    gift_cost: int
+
+
+class RejectedOffer(NamedTuple):
+    """An offer that did not apply, with its reason code."""
+
+    offer_id: str
+    reason: Reason
 
 
 class Totals(NamedTuple):
-    """Sums over the cart in minor units: `pay = list_total - saving`."""
+    """Sums over the cart in minor units: `pay = list_total - saving + shipping - shipping_saving`.
+
+    Attributes:
+        list_total: goods before offers.
+        saving: off the goods.
+        shipping: shipping before offers.
+        shipping_saving: off the shipping.
+        pay: goods and shipping to pay.
+        gift_cost: what gifts cost the shop.
+    """
 
     list_total: int
     saving: int
+    shipping: int
+    shipping_saving: int
     pay: int
+    gift_cost: int
 
 
 @dataclass(frozen=True)
@@ -102,12 +247,16 @@ class PricedCart:
 
     Attributes:
         lines: as in the cart.
-        applied: offers that saved something, in the order they were applied.
-        rejected: the others, in the order they were looked at.
+        shipping: None if the cart had none.
+        gifts: zero-priced lines that offers added.
+        applied: offers that applied, in the order they did.
+        rejected: the others, by offer id.
         totals: sums.
     """
 
     lines: tuple[PricedLine, ...]
+    shipping: PricedShipping | None
+    gifts: tuple[GiftLine, ...]
     applied: tuple[AppliedOffer, ...]
     rejected: tuple[RejectedOffer, ...]
     totals: Totals

@@ -1,20 +1,35 @@
-"""An offer: a mechanic with its scope, window, stacking and cost of contact."""
+"""An offer: a mechanic with all that says where, for whom, when and within what limits it holds."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Annotated, Any
 
 from promo_ray.errors import DataError
-from promo_ray.offers.codec import from_plain, keys_checked, mechanic_class, to_plain
-from promo_ray.offers.mechanic import Mechanic, is_null
-from promo_ray.offers.money import MAX_MONEY, check_int, minor_digits, scaled, text_of, unscaled
-from promo_ray.offers.terms import Scope, Stacking, Window
+from promo_ray.offers.fields import (
+    Between,
+    Count,
+    Family,
+    Money,
+    Name,
+    from_plain,
+    json_schema,
+    to_plain,
+    validate,
+)
+from promo_ray.offers.mechanics.base import Mechanic, is_null
+from promo_ray.offers.mechanics.gift import Gift
+from promo_ray.offers.migrate import migrated
+from promo_ray.offers.money import minor_digits, scaled, text_of, unscaled
+from promo_ray.offers.scope import Scope
+from promo_ray.offers.terms import Audience, Caps, Provenance, Stacking, Trigger, Window
+from promo_ray.registry import methods
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+MECHANICS = "offers.mechanics"  # family in the registry
 # columns of offer terms that only some mechanics use
 _PARAMETERS = ("depth_rate", "amount", "threshold", "item_ids")
 
@@ -25,37 +40,87 @@ class Offer:
 
     Attributes:
         id: unique, not empty.
+        version: of the offer; a changed offer gets a new one.
         currency: ISO 4217 code; all money of the offer is in its minor units.
         mechanic: what it gives.
-        scope: items it applies to.
+        scope: units that it touches.
+        trigger: what customer or cart must show.
+        audience: who may get it.
         window: when it holds.
         stacking: how it combines with other offers.
-        contact_cost: minor units to send it to one user, >= 0.
+        caps: limits.
+        provenance: where it comes from.
+        contact_cost: minor units to send it to one user.
         label: a few plain words; may be empty.
         schema_version: version of this form.
     """
 
-    id: str
+    id: Name
+    version: Count = 1
     currency: str
-    mechanic: Mechanic
+    mechanic: Annotated[Mechanic, Family(MECHANICS)]
     scope: Scope = field(default_factory=Scope)
+    trigger: Trigger = field(default_factory=Trigger)
+    audience: Audience = field(default_factory=Audience)
     window: Window = field(default_factory=Window)
     stacking: Stacking = field(default_factory=Stacking)
-    contact_cost: int = 0
+    caps: Caps = field(default_factory=Caps)
+    provenance: Provenance = field(default_factory=Provenance)
+    contact_cost: Money = 0
     label: str = ""
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Annotated[int, Between((SCHEMA_VERSION, SCHEMA_VERSION))] = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
-        if not isinstance(self.id, str) or not self.id:
-            raise DataError(f"must be a text, not empty; got {self.id!r}", where="offer.id")
-        minor_digits(self.currency)
-        check_int(self.contact_cost, 0, MAX_MONEY, f"offer {self.id!r}: contact_cost")
-        check_int(self.schema_version, 1, SCHEMA_VERSION, f"offer {self.id!r}: schema_version")
+        where = f"offer {self.id!r}"
+        validate(self, where)
+        try:
+            minor_digits(self.currency)
+        except DataError as error:
+            raise DataError(str(error), where=where) from error
+        fault = self._fault()
+        if fault is not None:
+            raise DataError(fault[1], where=f"{where}: {fault[0]}")
 
-    @property
+    def _fault(self) -> tuple[str, str] | None:
+        """Field and text of the first rule broken between parts of the offer."""
+        kind, layer = self.mechanic.method, self.layer
+        if layer not in self.mechanic.layers:
+            return "stacking.layer", f"must be one of {self.mechanic.layers} for {kind}"
+        if self.scope.max_units is not None and not self.mechanic.by_unit:
+            return "scope.max_units", f"must be null for {kind}, which has limits of its own"
+        if layer == "shipping":
+            if self.scope != Scope():
+                return "scope", "must be empty for shipping; use trigger.required_scope"
+            if self.caps.floor_price is not None or self.caps.min_margin_bp is not None:
+                return "caps", "must have no floor_price and no min_margin_bp for shipping"
+        if isinstance(self.mechanic, Gift):
+            if self.scope != Scope():
+                return "scope", "must be empty for a gift; use trigger.required_scope"
+            if self.stacking.in_group == "best":
+                return "stacking.in_group", "must not be best for a gift, which saves no money"
+            if self.caps.per_order_money is not None:
+                return "caps.per_order_money", "must be null for a gift, which saves no money"
+        return None
+
+    @cached_property
     def layer(self) -> str:
-        """`item` or `order`."""
-        return self.stacking.layer or self.mechanic.layer
+        """`item`, `order` or `shipping`."""
+        return self.stacking.layer or self.mechanic.layers[0]
+
+    @cached_property
+    def has_caps(self) -> bool:
+        """Whether any cap is set."""
+        return self.caps != Caps()
+
+    @cached_property
+    def is_for_all(self) -> bool:
+        """Whether every user may have it."""
+        return self.audience == Audience()
+
+    @cached_property
+    def order(self) -> tuple[int, str]:
+        """What offers of one layer are sorted by: priority, then id."""
+        return self.stacking.priority, self.id
 
     def describe(self) -> str:
         """What a merchant reads, for example `20% off Snacks`."""
@@ -63,9 +128,15 @@ class Offer:
         text = self.mechanic.describe(money, self.scope.describe())
         return text[0].upper() + text[1:]
 
+    def to_mapping(self) -> dict[str, Any]:
+        """JSON object; parts at their default are left out, the schema version never is."""
+        return {**to_plain(self), "schema_version": SCHEMA_VERSION}
+
     def to_json(self) -> str:
         """JSON text, keys sorted; the same offer gives the same bytes."""
-        return json.dumps(to_plain(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(
+            self.to_mapping(), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        )
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Offer:
@@ -82,39 +153,39 @@ class Offer:
 
     @classmethod
     def from_mapping(cls, plain: Any) -> Offer:
-        """Offer of its JSON object; see `from_json`."""
-        values = keys_checked(cls, plain, "offer")
-        where = f"offer {values['id']!r}"
-        check_int(values.get("schema_version", 1), 1, SCHEMA_VERSION, f"{where}: schema_version")
-        for name, part in (("scope", Scope), ("window", Window), ("stacking", Stacking)):
-            if name in values:
-                values[name] = from_plain(part, values[name], f"{where}: {name}")
-        mechanic = values["mechanic"]
-        if not isinstance(mechanic, Mapping):
-            raise DataError("must be an object", where=f"{where}: mechanic")
-        parameters = {k: v for k, v in mechanic.items() if k != "type"}
-        kind = mechanic_class(mechanic.get("type"), f"{where}: mechanic.type")
-        values["mechanic"] = from_plain(kind, parameters, f"{where}: mechanic")
-        return cls(**values)
+        """Offer of its JSON object, of this schema version or an older one; see `from_json`."""
+        if not isinstance(plain, Mapping):
+            raise DataError(f"must be an object; got {type(plain).__name__}", where="offer")
+        where = f"offer {plain.get('id')!r}"
+        try:
+            return from_plain(cls, migrated(plain, SCHEMA_VERSION), "offer")
+        except DataError as error:
+            if str(error).startswith(where):
+                raise
+            raise DataError(str(error), where=where) from error
 
     def to_terms(self) -> dict[str, Any]:
-        """Row of the table of offer terms, money in currency units; window and stacking are lost.
+        """Row of the table of offer terms, money in currency units.
+
+        Audience, window, stacking, caps and provenance are lost.
 
         Raises:
-            DataError: the table cannot hold a parameter of the offer.
+            DataError: the table cannot hold mechanic, scope or trigger.
         """
-        if self.scope.item_ids or len(self.scope.categories) > 1:
-            raise DataError(
-                "offer terms can hold one category or none", where=f"offer {self.id!r}: scope"
-            )
+        where = f"offer {self.id!r}"
+        categories = self.scope.include.categories
+        if len(categories) > 1 or self.scope != Scope.of(categories=categories):
+            raise DataError("offer terms can hold one category or none", where=f"{where}: scope")
+        if self.trigger != Trigger():
+            raise DataError("offer terms hold no trigger", where=f"{where}: trigger")
         digits = minor_digits(self.currency)
         own = self.mechanic.to_terms(partial(unscaled, digits=digits))
         return {
             "offer_id": self.id,
-            "mechanic": self.mechanic.method,
+            "mechanic": self.mechanic.terms_name,
             **dict.fromkeys(_PARAMETERS),
             **own,
-            "scope": self.scope.categories[0] if self.scope.categories else None,
+            "scope": categories[0] if categories else None,
             "contact_cost": unscaled(self.contact_cost, digits),
             "label": self.label,
         }
@@ -133,18 +204,102 @@ def from_terms(row: Mapping[str, Any], currency: str = "USD") -> Offer:
     """
     where = f"offer {row.get('offer_id')!r}"
     digits = minor_digits(currency)
-    kind = mechanic_class(row.get("mechanic"), f"{where}: mechanic")
-    mechanic = kind.from_terms(row, partial(scaled, digits=digits, where=where))
+    kinds: Iterable[Any] = methods(MECHANICS).values()
+    known = {kind.terms_name: kind for kind in kinds if kind.terms_name}
+    name = row.get("mechanic")
+    if name not in known:
+        raise DataError(
+            f"must be one of {', '.join(sorted(known))}; got {name!r}", where=f"{where}: mechanic"
+        )
+    mechanic = known[name].from_terms(row, partial(scaled, digits=digits, where=where))
     used = mechanic.to_terms(partial(unscaled, digits=digits))
     for column in _PARAMETERS:
         if column not in used and not is_null(row.get(column)):
-            raise DataError(f"{kind.method} must have null {column!r}", where=where)
+            raise DataError(f"{name} must have null {column!r}", where=where)
     scope = row.get("scope")
     return Offer(
         id=row["offer_id"],
         currency=currency,
         mechanic=mechanic,
-        scope=Scope() if is_null(scope) else Scope(categories=(str(scope),)),
+        scope=Scope() if is_null(scope) else Scope.of(categories=(str(scope),)),
         contact_cost=scaled(row["contact_cost"], digits, f"{where}: contact_cost"),
         label=row.get("label") or "",
     )
+
+
+def offer_schema() -> dict[str, Any]:
+    """JSON Schema of an offer, as `docs/offers.schema.json` publishes it."""
+    return json_schema(Offer, "Offer")
+
+
+def check_offers(offers: Sequence[Offer]) -> None:
+    """Refuse offers that contradict each other; `price_cart` needs only the first three rules.
+
+    Raises:
+        DataError: names the field: an id twice, two currencies, a group whose members differ in
+            layer or in_group, or exclusive offers of one layer and priority that share no group.
+    """
+    groups: dict[str, Offer] = {}
+    exclusive: dict[tuple[str, int], Offer] = {}
+    check_ids(offers)
+    for offer in offers:
+        where, stacking = f"offer {offer.id!r}", offer.stacking
+        if offer.currency != offers[0].currency:
+            raise DataError(
+                f"must be that of the other offers, {offers[0].currency}; got {offer.currency}",
+                where=f"{where}: currency",
+            )
+        if stacking.group is not None:
+            check_group(offer, groups.setdefault(stacking.group, offer))
+        if stacking.exclusive:
+            other = exclusive.setdefault((offer.layer, stacking.priority), offer)
+            is_one_group = stacking.group is not None and stacking.group == other.stacking.group
+            if other is not offer and not is_one_group and _may_meet(offer, other):
+                raise DataError(
+                    f"exclusive offers must not overlap; {other.id!r} has layer {offer.layer} and "
+                    f"priority {stacking.priority} too: give them one group or two priorities",
+                    where=f"{where}: stacking.exclusive",
+                )
+
+
+def check_ids(offers: Sequence[Offer]) -> None:
+    """Refuse an id that comes twice.
+
+    Raises:
+        DataError: names the offer.
+    """
+    seen: set[str] = set()
+    for offer in offers:
+        if offer.id in seen:
+            raise DataError("must be unique; it comes twice", where=f"offer {offer.id!r}: id")
+        seen.add(offer.id)
+
+
+def check_group(offer: Offer, other: Offer) -> None:
+    """Refuse members of one group that disagree on what the group is.
+
+    Raises:
+        DataError: names the field.
+    """
+    for name, own, its in (
+        ("layer", offer.layer, other.layer),
+        ("in_group", offer.stacking.in_group, other.stacking.in_group),
+    ):
+        if own != its:
+            raise DataError(
+                f"must agree within group {offer.stacking.group!r}; {other.id!r} has {its}, "
+                f"this has {own}",
+                where=f"offer {offer.id!r}: stacking.{name}",
+            )
+
+
+def _may_meet(a: Offer, b: Offer) -> bool:
+    """Whether two offers may touch the same units at the same time."""
+    for one, two in ((a.window, b.window), (b.window, a.window)):
+        if one.end_at and two.start_at and one.end_at <= two.start_at:
+            return False
+    products = [set(o.scope.include.products) for o in (a, b)]
+    only_products = all(
+        o.scope.include == type(o.scope.include)(products=o.scope.include.products) for o in (a, b)
+    )
+    return not (all(products) and only_products and products[0].isdisjoint(products[1]))

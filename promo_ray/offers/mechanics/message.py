@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from promo_ray.offers.mechanic import Reward, Units
+from promo_ray.offers.mechanics.base import Mechanic
 from promo_ray.registry import register
 
 
 @register("message")
-@dataclass(frozen=True)
-class Message:
+@dataclass(frozen=True, kw_only=True)
+class Message(Mechanic):
     """A reminder, a catalog, a letter: it may move people, it takes nothing off."""
 
-    method: ClassVar[str] = "message"
-    layer: ClassVar[str] = "item"
-
-    def reward(self, units: Sequence[Units], base: str) -> Reward | str:
-        """See `Mechanic.reward`."""
-        return "no_price_change"
+    method = "message"
+    layers = ("item",)
+    terms_name = "message"
 
     def describe(self, money: Callable[[int], str], place: str) -> str:
         """See `Mechanic.describe`."""

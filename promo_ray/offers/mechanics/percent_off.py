@@ -4,49 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from promo_ray.errors import DataError
-from promo_ray.offers.mechanic import Reward, Units, given
-from promo_ray.offers.money import FULL_BP, MAX_MONEY, check_int, half_up, scaled, unscaled
+from promo_ray.offers.fields import Rate, SomeMoney, validate
+from promo_ray.offers.mechanics.base import Mechanic, Reward, Units, given, percent
+from promo_ray.offers.money import scaled, unscaled
+from promo_ray.offers.reasons import Reason
 from promo_ray.registry import register
 
 
 @register("percent_off")
-@dataclass(frozen=True)
-class PercentOff:
+@dataclass(frozen=True, kw_only=True)
+class PercentOff(Mechanic):
     """`bp` basis points off the units in scope, at most `max_amount` per order.
-
-    The price to pay is exact on the sum over all units and rounded half up once.
 
     Attributes:
         bp: basis points off, 1 to 10,000.
         max_amount: largest saving per order in minor units; None = no limit.
     """
 
-    method: ClassVar[str] = "percent_off"
-    layer: ClassVar[str] = "item"
+    method = "percent_off"
+    layers = ("item", "order", "shipping")
+    by_unit = True
+    terms_name = "percent_off"
 
-    bp: int
-    max_amount: int | None = None
+    bp: Rate
+    max_amount: SomeMoney | None = None
 
     def __post_init__(self) -> None:
-        check_int(self.bp, 1, FULL_BP, "percent_off.bp")
-        if self.max_amount is not None:
-            check_int(self.max_amount, 1, MAX_MONEY, "percent_off.max_amount")
+        validate(self, "percent_off")
 
-    def reward(self, units: Sequence[Units], base: str) -> Reward | str:
+    def reward(self, units: Sequence[Units], base: str, spend_basis: str) -> Reward | Reason:
         """See `Mechanic.reward`."""
-        total = sum(u.quantity * u.basis(base) for u in units)
-        saving = total - half_up(total * (FULL_BP - self.bp), FULL_BP)
-        if self.max_amount is not None:
-            saving = min(saving, self.max_amount)
-        return Reward(tuple(u.quantity for u in units), saving)
+        every = [u.quantity for u in units]
+        return Reward.share(units, every, self.bp, base, limit=self.max_amount)
 
     def describe(self, money: Callable[[int], str], place: str) -> str:
         """See `Mechanic.describe`."""
         limit = "" if self.max_amount is None else f", at most {money(self.max_amount)}"
-        return f"{self.bp / 100:g}% off {place}{limit}"
+        return f"{percent(self.bp)} off {place}{limit}"
 
     @classmethod
     def from_terms(cls, row: Mapping[str, Any], minor: Callable[[float], int]) -> PercentOff:

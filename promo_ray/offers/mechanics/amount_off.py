@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 from promo_ray.errors import DataError
-from promo_ray.offers.mechanic import Reward, Units, given
-from promo_ray.offers.money import MAX_MONEY, check_int
+from promo_ray.offers.fields import OneOf, SomeMoney, validate
+from promo_ray.offers.mechanics.base import Mechanic, Reward, Units, given
+from promo_ray.offers.reasons import Reason
 from promo_ray.registry import register
 
 
 @register("amount_off")
-@dataclass(frozen=True)
-class AmountOff:
+@dataclass(frozen=True, kw_only=True)
+class AmountOff(Mechanic):
     """`amount` off the units in scope, never below zero.
 
     Attributes:
@@ -22,24 +23,23 @@ class AmountOff:
         per: `order` spreads the amount over the scope once; `unit` takes it off every unit.
     """
 
-    method: ClassVar[str] = "amount_off"
-    layer: ClassVar[str] = "order"
+    method = "amount_off"
+    layers = ("order", "item", "shipping")
+    by_unit = True
+    terms_name = "amount_off"
 
-    amount: int
-    per: str = "order"
+    amount: SomeMoney
+    per: Annotated[str, OneOf(("order", "unit"))] = "order"
 
     def __post_init__(self) -> None:
-        check_int(self.amount, 1, MAX_MONEY, "amount_off.amount")
-        if self.per not in ("order", "unit"):
-            raise DataError(f"must be order or unit; got {self.per!r}", where="amount_off.per")
+        validate(self, "amount_off")
 
-    def reward(self, units: Sequence[Units], base: str) -> Reward | str:
+    def reward(self, units: Sequence[Units], base: str, spend_basis: str) -> Reward | Reason:
         """See `Mechanic.reward`; the amount does not depend on the base."""
-        touched = tuple(u.quantity for u in units)
+        every = tuple(u.quantity for u in units)
         if self.per == "order":
-            return Reward(touched, self.amount)
-        off = tuple(min(self.amount, u.price) for u in units)
-        return Reward(touched, sum(o * q for o, q in zip(off, touched, strict=True)), off)
+            return Reward.spread(units, every, self.amount)
+        return Reward(every, tuple(min(self.amount, u.room) for u in units))
 
     def describe(self, money: Callable[[int], str], place: str) -> str:
         """See `Mechanic.describe`."""

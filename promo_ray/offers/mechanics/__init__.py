@@ -1,0 +1,1 @@
+"""Mechanics of offers, one file each, found by the registry."""

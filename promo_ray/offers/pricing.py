@@ -68,7 +68,7 @@ def price_cart(cart: Cart, offers: Sequence[Offer], context: Context) -> PricedC
     gifts: list[Offer] = []
     groups: dict[str, list[Offer]] = {}
     codes = entered(context)
-    for offer in _in_order(offers, cart.currency):
+    for offer in in_order(offers, cart.currency):
         reason = reason_of(offer, context, codes)
         if reason is not None:
             state.rejected[offer.id] = reason
@@ -88,7 +88,7 @@ def price_cart(cart: Cart, offers: Sequence[Offer], context: Context) -> PricedC
     return priced(cart, state.applied, state.rejected, state.gifts, state.runs, state.shipping)
 
 
-def _in_order(offers: Sequence[Offer], currency: str) -> list[Offer]:
+def in_order(offers: Sequence[Offer], currency: str) -> list[Offer]:
     """Offers by (priority, id), checked as far as pricing needs it."""
     check_ids(offers)
     groups: dict[str, Offer] = {}

@@ -239,7 +239,7 @@ def _threshold(carts: CartBatch, offer_id: str, scope: Scope, kind: str, least: 
     running = np.concatenate([[0], np.cumsum(np.where(inside, each, 0))])
     reached = np.diff(running[carts.start])
     below = reached[(reached > 0) & (reached < least)]
-    lacking = 1.0 - below / least
+    lacking = (least - below) / least
     return Threshold(
         offer_id=offer_id,
         kind=kind,

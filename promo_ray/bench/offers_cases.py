@@ -44,6 +44,9 @@ _BRANDS = ("north", "south", "")
 _TAGS = ("new", "bulky")
 
 
+_Int = int  # `Draw.int` hides the name
+
+
 class Case(NamedTuple):
     """One call of the pricer."""
 
@@ -67,7 +70,7 @@ class Draw:
         n = int(self._rng.integers(min(most, len(values)) + 1))
         return tuple(values[i] for i in sorted(self._rng.permutation(len(values))[:n]))
 
-    def int(self, low: int, high: int) -> int:
+    def int(self, low: _Int, high: _Int) -> _Int:
         """Integer in `[low, high]`."""
         return int(self._rng.integers(low, high + 1))
 
@@ -75,7 +78,7 @@ class Draw:
         """True with a probability."""
         return bool(self._rng.random() < chance)
 
-    def maybe(self, chance: float, low: int, high: int) -> int | None:
+    def maybe(self, chance: float, low: _Int, high: _Int) -> _Int | None:
         """Integer in `[low, high]` with a probability, else None."""
         return self.int(low, high) if self.is_so(chance) else None
 

@@ -16,9 +16,10 @@ from promo_ray.offers.cart import (
     RejectedOffer,
     Totals,
 )
+from promo_ray.offers.mechanics.base import Taken, Units
 from promo_ray.offers.offer import Offer
 from promo_ray.offers.reasons import Reason
-from promo_ray.offers.units import Run, key_of
+from promo_ray.offers.units import key_of
 
 
 def priced(
@@ -26,8 +27,8 @@ def priced(
     applied: Sequence[Offer],
     rejected: Mapping[str, Reason],
     gifts: Sequence[GiftLine],
-    runs: Sequence[Run],
-    shipping: Sequence[Run],
+    runs: Sequence[Units],
+    shipping: Sequence[Units],
 ) -> PricedCart:
     """Outcome of pricing.
 
@@ -40,12 +41,15 @@ def priced(
         shipping: the unit of shipping, if there is one.
     """
     lines = _lines(cart.lines, runs)
-    off_lines = [dict(line.discounts) for line in lines]
     sent, off_shipping = _shipping(cart, shipping)
     given = {gift.offer_id: gift.cost for gift in gifts}
+    by_offer = {offer.id: [0] * len(lines) for offer in applied}
+    for i, line in enumerate(lines):
+        for offer_id, saving in line.discounts:
+            by_offer[offer_id][i] = saving
     parts = []
     for offer in applied:
-        by_line = tuple(off.get(offer.id, 0) for off in off_lines)
+        by_line = tuple(by_offer[offer.id])
         share = off_shipping.get(offer.id, 0)
         cost = given.get(offer.id, 0)
         saving = sum(by_line) + share
@@ -69,17 +73,17 @@ def priced(
     )
 
 
-def _lines(lines: Sequence[CartLine], runs: Sequence[Run]) -> tuple[PricedLine, ...]:
+def _lines(lines: Sequence[CartLine], runs: Sequence[Units]) -> tuple[PricedLine, ...]:
     """Hand the units of each item to its lines, in the order of the cart."""
     keys = [key_of(line) for line in lines]
     number = {key: i for i, key in enumerate(sorted(set(keys)))}
-    piles: dict[int, list[tuple[Run, int]]] = {}
+    piles: dict[int, list[tuple[Units, int]]] = {}
     for run in reversed(runs):
         piles.setdefault(run.item, []).append((run, run.quantity))
     return tuple(_line(line, piles[number[key]]) for line, key in zip(lines, keys, strict=True))
 
 
-def _line(line: CartLine, pile: list[tuple[Run, int]]) -> PricedLine:
+def _line(line: CartLine, pile: list[tuple[Units, int]]) -> PricedLine:
     wanted, pay = line.quantity, 0
     off: dict[str, int] = {}
     while wanted:
@@ -89,16 +93,23 @@ def _line(line: CartLine, pile: list[tuple[Run, int]]) -> PricedLine:
             pile.append((run, n - used))
         wanted -= used
         pay += used * run.price
-        for offer_id, cents in run.taken:
-            off[offer_id] = off.get(offer_id, 0) + used * cents
+        _count(off, run.taken, used)
     discounts = tuple(Discount(i, off[i]) for i in sorted(off))
     return PricedLine(line.item_id, line.quantity, line.quantity * line.list_price, pay, discounts)
 
 
-def _shipping(cart: Cart, runs: Sequence[Run]) -> tuple[PricedShipping | None, dict[str, int]]:
+def _count(off: dict[str, int], taken: Taken | None, quantity: int) -> None:
+    """Add what offers took off a number of equal units."""
+    while taken is not None:
+        taken, offer_id, cents = taken
+        off[offer_id] = off.get(offer_id, 0) + quantity * cents
+
+
+def _shipping(cart: Cart, runs: Sequence[Units]) -> tuple[PricedShipping | None, dict[str, int]]:
     if cart.shipping is None:
         return None, {}
-    off = dict(runs[0].taken)
+    off: dict[str, int] = {}
+    _count(off, runs[0].taken, 1)
     discounts = tuple(Discount(i, off[i]) for i in sorted(off))
     method, price = cart.shipping.method, cart.shipping.price
     return PricedShipping(method, price, runs[0].price, discounts), off

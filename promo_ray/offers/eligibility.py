@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from promo_ray.offers.cart import CapsLeft, Context
 from promo_ray.offers.offer import Offer
 from promo_ray.offers.reasons import Reason
-from promo_ray.offers.terms import Audience, Caps, Trigger
+from promo_ray.offers.terms import Caps, Trigger
 
-_EVERYONE = Audience()
-_NO_CAPS = Caps()
 _ALL_LEFT = CapsLeft()
 
 
@@ -32,11 +30,11 @@ def reason_of(offer: Offer, context: Context, codes: frozenset[str]) -> Reason |
         codes: `entered(context)`.
     """
     reason = offer.window.reason(context.now)
-    if reason is None and offer.audience != _EVERYONE:
+    if reason is None and not offer.is_for_all:
         reason = _of_audience(offer, context)
     if reason is None and offer.trigger.kind != "automatic":
         reason = _of_trigger(offer, context, codes)
-    if reason is None and offer.caps != _NO_CAPS:
+    if reason is None and offer.has_caps:
         reason = _of_caps(offer.caps, context.user_id, left_of(offer, context.left))
     return reason
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Any
 
 from promo_ray.errors import DataError
@@ -101,12 +101,22 @@ class Offer:
                 return "caps.per_order_money", "must be null for a gift, which saves no money"
         return None
 
-    @property
+    @cached_property
     def layer(self) -> str:
         """`item`, `order` or `shipping`."""
         return self.stacking.layer or self.mechanic.layers[0]
 
-    @property
+    @cached_property
+    def has_caps(self) -> bool:
+        """Whether any cap is set."""
+        return self.caps != Caps()
+
+    @cached_property
+    def is_for_all(self) -> bool:
+        """Whether every user may have it."""
+        return self.audience == Audience()
+
+    @cached_property
     def order(self) -> tuple[int, str]:
         """What offers of one layer are sorted by: priority, then id."""
         return self.stacking.priority, self.id

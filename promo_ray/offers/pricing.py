@@ -17,20 +17,24 @@ from promo_ray.errors import DataError
 from promo_ray.offers.bill import priced
 from promo_ray.offers.cart import Cart, CartLine, Context, GiftLine, PricedCart
 from promo_ray.offers.eligibility import entered, left_of, reason_of
+from promo_ray.offers.mechanics.base import Reward, Units
 from promo_ray.offers.mechanics.gift import Gift
+from promo_ray.offers.money import allocate
 from promo_ray.offers.offer import Offer, check_group, check_ids
 from promo_ray.offers.reasons import Reason
 from promo_ray.offers.terms import LAYERS, Scope
-from promo_ray.offers.units import STOPPED, Open, Run, open_units, reduced, runs_of
+from promo_ray.offers.units import STOPPED, one_run, open_units, reduced, units_of
 
 _ANY = Scope()
 
 
 class _Outcome(NamedTuple):
-    """What an offer would do: minor units off, and runs after it, or a gift."""
+    """What an offer would do: minor units off, and how they fall on runs, or a gift."""
 
     saving: int
-    runs: list[Run]
+    where: Sequence[int] = ()
+    reward: Reward | None = None
+    shares: Sequence[tuple[int, int]] = ()
     gift: GiftLine | None = None
 
 
@@ -38,11 +42,9 @@ class _Outcome(NamedTuple):
 class _State:
     """Where pricing stands."""
 
-    cart: Cart
     context: Context
-    items: list[CartLine]
-    runs: list[Run]  # of goods
-    shipping: list[Run]  # one unit or none
+    goods: list[Units]
+    shipping: list[Units]  # one unit or none
     applied: list[Offer] = field(default_factory=list)
     rejected: dict[str, Reason] = field(default_factory=dict)
     gifts: list[GiftLine] = field(default_factory=list)
@@ -82,10 +84,11 @@ def price_cart(cart: Cart, offers: Sequence[Offer], context: Context) -> PricedC
         for offer in layers[layer]:
             is_best = offer.stacking.in_group == "best"
             _turn(state, groups[offer.stacking.group or ""] if is_best else [offer])
-        state.runs = [run._replace(marks=run.marks & ~STOPPED) for run in state.runs]
+        if any(run.marks & STOPPED for run in state.goods):
+            state.goods = [run._replace(marks=run.marks & ~STOPPED) for run in state.goods]
     for offer in gifts:
         _turn(state, [offer])
-    return priced(cart, state.applied, state.rejected, state.gifts, state.runs, state.shipping)
+    return priced(cart, state.applied, state.rejected, state.gifts, state.goods, state.shipping)
 
 
 def in_order(offers: Sequence[Offer], currency: str) -> list[Offer]:
@@ -104,11 +107,11 @@ def in_order(offers: Sequence[Offer], currency: str) -> list[Offer]:
 
 
 def _start(cart: Cart, context: Context) -> _State:
-    items, runs = runs_of(cart.lines)
-    shipping = (
-        [] if cart.shipping is None else [Run(0, 1, cart.shipping.price, cart.shipping.price)]
-    )
-    return _State(cart, context, items, runs, shipping)
+    shipping = []
+    if cart.shipping is not None:
+        unit = CartLine(item_id=cart.shipping.method, list_price=cart.shipping.price)
+        shipping = [one_run(unit, 1)]
+    return _State(context, units_of(cart.lines), shipping)
 
 
 def _turn(state: _State, members: Sequence[Offer]) -> None:
@@ -133,10 +136,14 @@ def _accept(state: _State, offer: Offer, outcome: _Outcome) -> None:
     state.applied.append(offer)
     if outcome.gift is not None:
         state.gifts.append(outcome.gift)
-    elif offer.layer == "shipping":
-        state.shipping = outcome.runs
-    else:
-        state.runs = outcome.runs
+    elif outcome.reward is not None:
+        in_shipping = offer.layer == "shipping"
+        runs = state.shipping if in_shipping else state.goods
+        runs = reduced(offer, runs, outcome.where, outcome.reward, outcome.shares)
+        if in_shipping:
+            state.shipping = runs
+        else:
+            state.goods = runs
     stacking = offer.stacking
     if stacking.group is not None and stacking.in_group == "first":
         state.groups.add(stacking.group)
@@ -162,24 +169,22 @@ def _attempt(state: _State, offer: Offer) -> _Outcome | Reason:
         return reason
     if isinstance(offer.mechanic, Gift):
         return _give(state, offer, offer.mechanic)
-    runs = state.shipping if layer == "shipping" else state.runs
-    inside = _open(state, offer, runs)
+    runs = state.shipping if layer == "shipping" else state.goods
+    if layer == "shipping" and not runs:
+        return Reason.NO_SHIPPING
+    inside = open_units(offer, runs)
     if isinstance(inside, Reason):
         return inside
     reward = offer.mechanic.reward(inside.units, stacking.base, offer.trigger.spend_basis)
     if isinstance(reward, Reason):
         return reward
-    saving, after = reduced(offer, runs, inside.where, reward, _money_left(state, offer))
-    return _Outcome(saving, after) if saving else Reason.NOTHING_LEFT
-
-
-def _open(state: _State, offer: Offer, runs: list[Run]) -> Open | Reason:
-    if offer.layer != "shipping":
-        return open_units(offer, state.items, runs)
-    if state.cart.shipping is None:
-        return Reason.NO_SHIPPING
-    shipping = state.cart.shipping
-    return open_units(offer, [CartLine(item_id=shipping.method, list_price=shipping.price)], runs)
+    limit = reward.limit
+    if offer.has_caps:
+        limit = _least(limit, _money_left(state, offer))
+    saving, shares = allocate(reward.off, reward.den, reward.reduced, limit)
+    if saving == 0:
+        return Reason.NOTHING_LEFT
+    return _Outcome(saving, inside.where, reward, shares)
 
 
 def _unmet(state: _State, offer: Offer) -> Reason | None:
@@ -188,14 +193,13 @@ def _unmet(state: _State, offer: Offer) -> Reason | None:
     if trigger.min_spend is None and trigger.min_units is None and trigger.required_scope is None:
         return None
     scope = trigger.required_scope or _ANY
-    covered = [scope.covers(item.marks, item.is_on_sale) for item in state.items]
-    inside = [run for run in state.runs if covered[run.item]]
+    inside = [run for run in state.goods if scope.holds(run.line)]
     if sum(run.quantity for run in inside) < (trigger.min_units or 1):
         return Reason.BELOW_MIN_UNITS
     if trigger.min_spend is None:
         return None
     if trigger.spend_basis == "list":
-        spend = sum(run.quantity * state.items[run.item].list_price for run in inside)
+        spend = sum(run.quantity * run.line.list_price for run in inside)
     else:
         spend = sum(run.quantity * run.item_price for run in inside)
     return Reason.BELOW_MIN_SPEND if spend < trigger.min_spend else None
@@ -203,8 +207,12 @@ def _unmet(state: _State, offer: Offer) -> Reason | None:
 
 def _money_left(state: _State, offer: Offer) -> int | None:
     left = left_of(offer, state.context.left)
-    caps = (offer.caps.per_order_money, left.user_money, left.budget)
-    return min((cap for cap in caps if cap is not None), default=None)
+    return _least(offer.caps.per_order_money, left.user_money, left.budget)
+
+
+def _least(*limits: int | None) -> int | None:
+    """Smallest limit; None stands for no limit."""
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _give(state: _State, offer: Offer, gift: Gift) -> _Outcome | Reason:
@@ -225,4 +233,4 @@ def _give(state: _State, offer: Offer, gift: Gift) -> _Outcome | Reason:
         return Reason.USER_MONEY_SPENT
     if left.budget is not None and left.budget < cost:
         return Reason.BUDGET_SPENT
-    return _Outcome(0, state.runs, GiftLine(offer.id, sku, gift.quantity, cost))
+    return _Outcome(0, gift=GiftLine(offer.id, sku, gift.quantity, cost))

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from promo_ray.errors import DataError
@@ -53,6 +53,20 @@ class Selection:
         return [*paths, *self.brands, *self.tags, *self.products]
 
 
+class Item(Protocol):
+    """What a scope looks at; a `CartLine` is one."""
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """What a `Selection` can know the item by."""
+        ...
+
+    @property
+    def is_on_sale(self) -> bool:
+        """Whether the list price is already a reduced one."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scope:
     """Units that an offer may touch.
@@ -89,14 +103,19 @@ class Scope:
             include=Selection(products=products, categories=categories, brands=brands, tags=tags)
         )
 
-    def covers(self, marks: frozenset[str], is_on_sale: bool = False) -> bool:
-        """Whether an item with these marks (`CartLine.marks`) is in scope."""
+    @cached_property
+    def is_all(self) -> bool:
+        """Whether every item is in scope."""
+        return not (self.include.marks or self.exclude.marks or self.skip_on_sale)
+
+    def holds(self, item: Item) -> bool:
+        """Whether an item is in scope."""
         inside = self.include.marks
-        if inside and inside.isdisjoint(marks):
+        if inside and inside.isdisjoint(item.marks):
             return False
-        if self.skip_on_sale and is_on_sale:
+        if self.skip_on_sale and item.is_on_sale:
             return False
-        return self.exclude.marks.isdisjoint(marks)
+        return self.exclude.marks.isdisjoint(item.marks)
 
     def describe(self) -> str:
         """Plain words."""

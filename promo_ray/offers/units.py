@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from promo_ray.offers.cart import CartLine
-from promo_ray.offers.mechanics.base import Reward, Units
-from promo_ray.offers.money import FULL_BP, allocate
+from promo_ray.offers.mechanics.base import Reward, Taken, Units
+from promo_ray.offers.money import FULL_BP
 from promo_ray.offers.offer import Offer
 from promo_ray.offers.reasons import Reason
 
@@ -20,26 +20,6 @@ TOUCHED = 4  # some offer used it
 Key = tuple[str, str, str, tuple[str, ...], int, int, bool]
 
 
-class Run(NamedTuple):
-    """Equal units that went through the same; money in minor units.
-
-    Attributes:
-        item: number of their item in the canonical order.
-        quantity: units, >= 1.
-        price: of one unit, after the offers so far.
-        item_price: of one unit, after the item offers so far.
-        taken: `(offer id, minor units)` off each unit.
-        marks: CLOSED, STOPPED, TOUCHED.
-    """
-
-    item: int
-    quantity: int
-    price: int
-    item_price: int
-    taken: tuple[tuple[str, int], ...] = ()
-    marks: int = 0
-
-
 def key_of(line: CartLine) -> Key:
     """What units of lines must share to be equal; the canonical order sorts by it."""
     cost = -1 if line.unit_cost is None else line.unit_cost
@@ -48,60 +28,66 @@ def key_of(line: CartLine) -> Key:
     return (*about, line.list_price, cost, line.is_on_sale)
 
 
-def runs_of(lines: Sequence[CartLine]) -> tuple[list[CartLine], list[Run]]:
-    """Items in canonical order, each by a line that holds it, and all units as runs."""
+def units_of(lines: Sequence[CartLine]) -> list[Units]:
+    """All units of a cart in canonical order: sorted by item, equal ones as one run."""
     count: dict[Key, int] = {}
     holder: dict[Key, CartLine] = {}
     for line in lines:
         key = key_of(line)
         count[key] = count.get(key, 0) + line.quantity
         holder.setdefault(key, line)
-    keys = sorted(count)
-    items = [holder[key] for key in keys]
-    prices = [item.list_price for item in items]
-    return items, [Run(i, count[k], prices[i], prices[i]) for i, k in enumerate(keys)]
+    return [one_run(holder[key], count[key], i) for i, key in enumerate(sorted(count))]
+
+
+def one_run(line: CartLine, quantity: int, item: int = 0) -> Units:
+    """Units that no offer has touched."""
+    price = line.list_price
+    return Units(line, quantity, price, price, price, item)
 
 
 class Open(NamedTuple):
-    """Units that an offer may touch: `units[j]` are the first of `runs[where[j]]`."""
+    """Units that an offer may touch: `units[j]` are the first of run number `where[j]`."""
 
     where: list[int]
     units: list[Units]
 
 
-def open_units(offer: Offer, items: Sequence[CartLine], runs: Sequence[Run]) -> Open | Reason:
+def open_units(offer: Offer, runs: Sequence[Units]) -> Open | Reason:
     """Units in scope that are not closed, with what may be taken off them; or why none."""
     scope, caps = offer.scope, offer.caps
-    covered = [scope.covers(item.marks, item.is_on_sale) for item in items]
-    if True not in covered:
+    where: Sequence[int] = range(len(runs))
+    if not scope.is_all:
+        where = [i for i, run in enumerate(runs) if scope.holds(run.line)]
+    if not where:
         return Reason.NOT_IN_SCOPE
-    barred = CLOSED | STOPPED | (TOUCHED if offer.stacking.exclusive else 0)
-    where = [i for i, r in enumerate(runs) if covered[r.item] and not r.marks & barred]
+    barred = CLOSED | STOPPED | (TOUCHED if _keeps_units(offer) else 0)
+    where = [i for i in where if not runs[i].marks & barred]
     if not where:
         return Reason.CLOSED
+    units = [runs[i] for i in where]
     if caps.min_margin_bp is not None:
-        where = [i for i in where if items[runs[i].item].unit_cost is not None]
+        where = [i for i in where if runs[i].line.unit_cost is not None]
         if not where:
             return Reason.COST_UNKNOWN
-    if caps.floor_price is None and caps.min_margin_bp is None:
-        rooms = [runs[i].price for i in where]
-    else:
-        rooms = [max(0, runs[i].price - _floor(offer, items[runs[i].item])) for i in where]
-    units = [
-        Units(items[runs[i].item], runs[i].quantity, runs[i].price, runs[i].item_price, room)
-        for i, room in zip(where, rooms, strict=True)
-    ]
+        units = [runs[i] for i in where]
+    if caps.floor_price is not None or caps.min_margin_bp is not None:
+        units = [u._replace(room=max(0, u.price - _floor(offer, u.line))) for u in units]
     if scope.max_units is not None:
         return _cheapest(Open(where, units), scope.max_units, offer.stacking.base)
     return Open(where, units)
 
 
-def _floor(offer: Offer, item: CartLine) -> int:
+def _keeps_units(offer: Offer) -> bool:
+    """Whether an offer shares its units with no other; in other layers it keeps the layer."""
+    return offer.stacking.exclusive and offer.layer == "item"
+
+
+def _floor(offer: Offer, line: CartLine) -> int:
     """Lowest price that an offer may take a unit to, minor units."""
     floor = offer.caps.floor_price or 0
-    if offer.caps.min_margin_bp is not None and item.unit_cost is not None:
+    if offer.caps.min_margin_bp is not None and line.unit_cost is not None:
         part = FULL_BP - offer.caps.min_margin_bp  # cost as a share of the lowest price
-        floor = max(floor, -(-item.unit_cost * FULL_BP // part))
+        floor = max(floor, -(-line.unit_cost * FULL_BP // part))
     return floor
 
 
@@ -118,35 +104,49 @@ def _cheapest(inside: Open, n: int, base: str) -> Open:
 
 
 def reduced(
-    offer: Offer, runs: Sequence[Run], where: Sequence[int], reward: Reward, limit: int | None
-) -> tuple[int, list[Run]]:
-    """Saving in minor units and the runs after it; a saving of 0 leaves them as they are."""
-    limits = [cap for cap in (reward.limit, limit) if cap is not None]
-    saving, shares = allocate(
-        reward.off, reward.den, reward.reduced, min(limits) if limits else None
-    )
-    if saving == 0:
-        return 0, list(runs)
+    offer: Offer,
+    runs: Sequence[Units],
+    where: Sequence[int],
+    reward: Reward,
+    shares: Sequence[tuple[int, int]],
+) -> list[Units]:
+    """Runs after an offer that saved something.
+
+    Args:
+        offer: the offer.
+        runs: all runs.
+        where: numbers of the runs that the reward speaks of.
+        reward: what the offer touches of them.
+        shares: what it takes off them, see `allocate`.
+    """
     marks = TOUCHED | (STOPPED if offer.stacking.stop else 0)
-    if offer.stacking.exclusive:
+    if _keeps_units(offer):
         marks |= CLOSED
     used = reward.used or (0,) * len(where)
-    in_items = offer.layer == "item"
-    after: list[Run] = []
+    name, in_items = offer.id, offer.layer == "item"
+    new = tuple.__new__  # half the time of Units(...), and most of the pricer's time is here
+    after: list[Units] = []
     done = 0
     for i, (share, n_more), n_off, n_used in zip(where, shares, reward.reduced, used, strict=True):
         after += runs[done:i]
         done = i + 1
-        item, quantity, price, item_price, taken, own = runs[i]
+        line, quantity, price, item_price, _, item, taken, own = runs[i]
         own |= marks
-        for off, n in ((share + 1, n_more), (share, n_off - n_more)):
-            if n:
-                less = price - off
-                history = (*taken, (offer.id, off)) if off else taken
-                after.append(Run(item, n, less, less if in_items else item_price, history, own))
+        if n_more:
+            less = price - share - 1
+            kept = less if in_items else item_price
+            history: Taken | None = (taken, name, share + 1)
+            after.append(new(Units, (line, n_more, less, kept, less, item, history, own)))
+        n = n_off - n_more
+        if n:
+            less = price - share
+            kept = less if in_items else item_price
+            history = (taken, name, share) if share else taken
+            after.append(new(Units, (line, n, less, kept, less, item, history, own)))
         if n_used:
-            after.append(Run(item, n_used, price, item_price, taken, own))
-        if quantity > n_off + n_used:
-            after.append(runs[i]._replace(quantity=quantity - n_off - n_used))
+            after.append(Units(line, n_used, price, item_price, price, item, taken, own))
+        rest = quantity - n_off - n_used
+        if rest:
+            after.append(runs[i] if rest == quantity else runs[i]._replace(quantity=rest))
     after += runs[done:]
-    return saving, after
+    return after

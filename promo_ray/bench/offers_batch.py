@@ -73,9 +73,7 @@ def _slot(category: str, quantity: int = 1) -> Slot:
 def typical_carts(n: int, seed: int = 0) -> CartBatch:
     """Carts of 1 + Poisson(4) lines out of 2,000 items."""
     rng = stream(seed, "bench.offers.carts", n)
-    items = tuple(
-        CartItem(f"p{i:04d}", f"d{i % 6} > c{i % 40}", f"b{i % 50}") for i in range(2000)
-    )
+    items = tuple(CartItem(f"p{i:04d}", f"d{i % 6} > c{i % 40}", f"b{i % 50}") for i in range(2000))
     start = np.concatenate([[0], np.cumsum(1 + rng.poisson(4, n))])
     n_lines = int(start[-1])
     item = rng.integers(0, len(items), n_lines)
@@ -84,13 +82,13 @@ def typical_carts(n: int, seed: int = 0) -> CartBatch:
         currency="USD",
         items=items,
         start=start,
-        item=item,
+        item=item.astype(np.int32),
         list_price=price,
         quantity=1 + rng.poisson(0.4, n_lines),
         unit_cost=price * 7 // 10,
         is_on_sale=rng.random(n_lines) < 0.1,
         shipping_price=np.full(n, 499),
-        shipping_method=np.zeros(n),
+        shipping_method=np.zeros(n, np.int32),
     )
 
 
@@ -177,9 +175,7 @@ class Round:
         price = np.where(
             self.rng.random(lines) < 0.5, self.carts.list_price, self.rng.integers(0, 5000, lines)
         )
-        self.carts = replace(
-            self.carts, list_price=price, quantity=self.rng.integers(1, 5, lines)
-        )
+        self.carts = replace(self.carts, list_price=price, quantity=self.rng.integers(1, 5, lines))
         self.offers = [draw_offer(draw, f"o{i:02d}") for i in range(draw.int(1, 12))]
         few_contexts = [draw_context(draw, self.offers) for _ in range(20)]
         self.contexts = [few_contexts[k] for k in self.rng.integers(0, 20, n)]
@@ -202,7 +198,7 @@ class Round:
             start=running[carts.start],
             item=carts.item[line],
             list_price=carts.list_price[line],
-            quantity=np.ones(len(line)),
+            quantity=np.ones(len(line), np.int64),
             unit_cost=carts.unit_cost[line],
             is_on_sale=carts.is_on_sale[line],
         )
@@ -215,10 +211,11 @@ def _per_cart(carts: CartBatch, by_line: Any) -> Any:
 
 def _sums(r: Round) -> Any:
     done, carts = r.done, r.carts
+    by_line: Any = done.by_line
     goods = carts.list_price * carts.quantity
-    is_bad_line = (done.pay < 0) | (done.pay > goods) | (goods - done.pay != done.by_line.sum(1))
+    is_bad_line = (done.pay < 0) | (done.pay > goods) | (goods - done.pay != by_line.sum(1))
     list_total, saving, shipping, off, pay, _ = done.totals.T
-    per_offer = _per_cart(carts, done.by_line)
+    per_offer = _per_cart(carts, by_line)
     is_shipping = np.array([o.layer == "shipping" for o in r.offers])
     return (
         (_per_cart(carts, is_bad_line.astype(np.int64)) > 0)

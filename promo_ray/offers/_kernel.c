@@ -220,9 +220,12 @@ static void cheapest(Work *w, int64_t n) {
     w->n_units = kept;
 }
 
+/* In other layers an exclusive offer keeps the layer. */
+static inline int keeps_units(const Offer *o) { return o->is_exclusive && o->layer == ITEM; }
+
 /* Units that the offer may touch; 0 or why there are none. */
 static int64_t open_units(Work *w, const Offer *o, const Run *runs, int64_t n_runs) {
-    int barred = CLOSED_UNIT | STOPPED | (o->is_exclusive ? TOUCHED : 0);
+    int barred = CLOSED_UNIT | STOPPED | (keeps_units(o) ? TOUCHED : 0);
     int is_covered = 0, is_open = 0;
     int64_t n = 0, part = FULL_BP - o->margin_bp;
     for (int64_t i = 0; i < n_runs; i++) {

@@ -103,7 +103,7 @@ static int64_t NAME(allocate)(Work *w, WIDE den, int64_t limit) {
 
 /* New runs in place of those that the offer touched: units.reduced. */
 static void NAME(apply)(Work *w, const Offer *o) {
-    int marks = TOUCHED | (o->is_stop ? STOPPED : 0) | (o->is_exclusive ? CLOSED_UNIT : 0);
+    int marks = TOUCHED | (o->is_stop ? STOPPED : 0) | (keeps_units(o) ? CLOSED_UNIT : 0);
     int is_ship = o->layer == SHIPPING;
     int64_t n = 0, done = 0, n_runs = is_ship ? 1 : w->n_runs;
     if (!ensure_runs(w, 4 * n_runs + 16)) { w->is_out_of_memory = 1; return; }

@@ -26,7 +26,7 @@ from promo_ray.offers.cart import (
     Totals,
 )
 from promo_ray.offers.cart_batch import CartBatch
-from promo_ray.offers.customers import Customers, gift_sku, period_numbers
+from promo_ray.offers.customers import Customers, gift_sku
 from promo_ray.offers.encode import (
     CODE_OF,
     KERNEL_REASONS,
@@ -303,8 +303,10 @@ def _price_singly(done: PricedBatch, ledger: CapLedger | None, numbers: Sequence
 
 
 def _units(cart: Cart, offers: Sequence[Offer], context: Context) -> list[int]:
-    """Units each offer made cheaper that were not on sale: the price of the cart in single units,
-    which the split of lines does not change."""
+    """Units each offer made cheaper that were not on sale.
+
+    Told by the cart in lines of one unit: splitting lines changes no price.
+    """
     lines = [replace(line, quantity=1) for line in cart.lines for _ in range(line.quantity)]
     priced = price_cart(replace(cart, lines=tuple(lines)), offers, context)
     count = dict.fromkeys((offer.id for offer in offers), 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +18,30 @@ from promo_ray.offers.units import key_of
 
 _MAX_QUANTITY = 10**9
 _FIRST_AT = np.datetime64("1972-01-01", "us")  # from here on offsets are whole quarters of an hour
+_SAFE = {("i", "i"), ("i", "u"), ("b", "b"), ("M", "M")}  # kind of column, kind of values
 _TYPES = {
-    "start": np.int64,
-    "item": np.int32,
-    "list_price": np.int64,
-    "quantity": np.int64,
-    "unit_cost": np.int64,
-    "is_on_sale": np.bool_,
-    "shipping_price": np.int64,
-    "shipping_method": np.int32,
-    "at": np.dtype("datetime64[us]"),
-    "user": np.int32,
+    "start": "int64",
+    "item": "int32",
+    "list_price": "int64",
+    "quantity": "int64",
+    "unit_cost": "int64",
+    "is_on_sale": "bool",
+    "shipping_price": "int64",
+    "shipping_method": "int32",
+    "at": "datetime64[us]",
+    "user": "int32",
 }
+
+
+def _column(values: Any, dtype: str, name: str) -> NDArray[Any]:
+    """The values as the kernel reads them; refuses what is lost on the way."""
+    found = np.asarray(values)
+    own = np.ascontiguousarray(found, dtype=dtype)
+    if len(found) and (own.dtype.kind, found.dtype.kind) not in _SAFE:
+        raise DataError(f"must hold {dtype}; got {found.dtype}", where=f"carts.{name}")
+    if (own != found).any():
+        raise DataError(f"must fit {dtype}", where=f"carts.{name}")
+    return own
 
 
 class CartItem(NamedTuple):
@@ -82,10 +94,9 @@ class CartBatch:
 
     def __post_init__(self) -> None:
         minor_digits(self.currency)
-        for name, dtype in _TYPES.items():
+        for name, kind in _TYPES.items():
             if getattr(self, name) is not None:
-                own = np.ascontiguousarray(getattr(self, name), dtype=dtype)
-                object.__setattr__(self, name, own)
+                object.__setattr__(self, name, _column(getattr(self, name), kind, name))
         start, n_lines = self.start, len(self.item)
         ends_well = len(start) > 0 and start[0] == 0 and start[-1] == n_lines
         if not ends_well or (np.diff(start) < 0).any():
@@ -174,7 +185,7 @@ class CartBatch:
             shipping_method=np.array([methods.index(s.method) for s in sent], np.int32),
             methods=methods,
             at=None if at is None else np.asarray(at, "datetime64[us]"),
-            user=user,
+            user=None if user is None else user.astype(np.int32),
             users=() if users is None else tuple(users),
         )
 
@@ -224,7 +235,7 @@ class CartBatch:
         return found
 
     def items_in(self, scope: Scope) -> NDArray[np.bool_]:
-        """`(n_items,)` whether an item that is not on sale is in scope, see `Scope.covers`."""
+        """`(n_items,)` whether an item that is not on sale is in scope, see `Scope.holds`."""
         inside = np.full(len(self.items), not scope.include.marks)
         for value, marks in ((True, scope.include.marks), (False, scope.exclude.marks)):
             for mark in marks:

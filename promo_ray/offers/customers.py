@@ -62,7 +62,9 @@ class Customers:
             return own
         at, user = self._batch.at, self._batch.user
         now = own.now if at is None else _time(int(at[i].astype(np.int64)))
-        return replace(own, now=now, user_id=own.user_id if user is None else self._batch.users[user[i]])
+        return replace(
+            own, now=now, user_id=own.user_id if user is None else self._batch.users[user[i]]
+        )
 
     def reasons(self, offers: Sequence[Offer]) -> NDArray[np.uint8]:
         """Codes of why carts cannot have offers, whatever is in them; 0 = they can.

@@ -182,7 +182,9 @@ def is_encodable(offers: Sequence[Offer]) -> bool:
     return len(offers) <= _MAX_OFFERS and all(
         type(o.mechanic) in _KINDS
         and not (isinstance(o.mechanic, ProductBundle) and len(o.mechanic.slots) > _MAX_SLOTS)
-        and not (isinstance(o.mechanic, Gift) and o.mechanic.quantity * o.mechanic.unit_cost >= 2**62)
+        and not (
+            isinstance(o.mechanic, Gift) and o.mechanic.quantity * o.mechanic.unit_cost >= 2**62
+        )
         for o in offers
     )
 

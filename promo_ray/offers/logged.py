@@ -37,9 +37,7 @@ def carts_of_events(
     for name in needed:
         if name not in events.column_names:
             raise DataError(f"column {name!r} must be present", where="events")
-    is_sold = pc.and_(
-        pc.equal(events["event_type"], "purchase"), pc.greater(events["quantity"], 0)
-    )
+    is_sold = pc.and_(pc.equal(events["event_type"], "purchase"), pc.greater(events["quantity"], 0))
     sold = events.filter(is_sold)
     users, user = _codes(sold["user_id"])
     ids, item = _codes(sold["item_id"])
@@ -114,13 +112,15 @@ def _carts(
 def _numbers(table: pa.Table, name: str) -> NDArray[np.float64]:
     if name not in table.column_names:
         return np.zeros(table.num_rows)
-    return np.nan_to_num(table[name].cast(pa.float64()).to_numpy())
+    found: NDArray[np.float64] = table[name].cast(pa.float64()).to_numpy()
+    return np.nan_to_num(found)
 
 
 def _minor(money: NDArray[np.float64], currency: str) -> NDArray[np.int64]:
     """Currency units to minor units, half up on six decimals (1.005 is 1.005)."""
     scaled = np.round(money * 10 ** minor_digits(currency), 6)
-    return np.floor(scaled + 0.5).astype(np.int64)
+    minor: NDArray[np.int64] = np.floor(scaled + 0.5).astype(np.int64)
+    return minor
 
 
 def _items(
@@ -129,8 +129,12 @@ def _items(
     """Items in rising order (that of their ids), place of each id, cost of each item."""
     known: dict[str, dict[str, Any]] = {}
     if catalog is not None:
-        names = [n for n in ("item_id", "category", "brand", "unit_cost") if n in catalog.column_names]
-        rows = catalog.select(names).filter(pc.is_in(catalog["item_id"], pa.array(ids, pa.string())))
+        names = [
+            n for n in ("item_id", "category", "brand", "unit_cost") if n in catalog.column_names
+        ]
+        rows = catalog.select(names).filter(
+            pc.is_in(catalog["item_id"], pa.array(ids, pa.string()))
+        )
         known = {row["item_id"]: row for row in rows.to_pylist()}
     own = [known.get(item_id, {}) for item_id in ids]
     items = tuple(

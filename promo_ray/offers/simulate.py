@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from statistics import NormalDist
 
 import numpy as np
@@ -189,11 +189,11 @@ def _exhausted_at(done: PricedBatch, j: int) -> datetime | None:
     if caps.period == "total":  # of days and weeks only the first refusal is told
         for cap, drawn in ((caps.budget, done.cost[:, j]), (caps.uses, done.is_applied[:, j])):
             if cap is not None:
-                is_out |= np.cumsum(drawn) >= cap
+                is_out |= np.cumsum(drawn, dtype=np.int64) >= cap
     first = int(is_out.argmax())
     if not is_out[first]:
         return None
-    return datetime.fromtimestamp(0, UTC) + (at[first] - np.datetime64(0, "us")).item()
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(at[first].astype(np.int64)))
 
 
 def _by_day(
@@ -240,11 +240,12 @@ def _threshold(carts: CartBatch, offer_id: str, scope: Scope, kind: str, least: 
     reached = np.diff(running[carts.start])
     below = reached[(reached > 0) & (reached < least)]
     lacking = (least - below) / least
+    bins = np.digitize(lacking, GAPS[1:-1], right=True)
     return Threshold(
         offer_id=offer_id,
         kind=kind,
         least=least,
         n_reached=int((reached >= least).sum()),
-        counts=tuple(np.bincount(np.digitize(lacking, GAPS[1:-1], right=True), minlength=6).tolist()),
+        counts=tuple(np.bincount(bins, minlength=len(GAPS) - 1).tolist()),
         n_just_below=int((lacking <= _JUST_BELOW).sum()),
     )

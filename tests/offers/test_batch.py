@@ -306,9 +306,7 @@ def test_scopes_hold_the_same_items_in_columns() -> None:
     lines = [line for i in range(100) for line in batch.cart(i).lines]
     for i in range(60):
         scope = draw_offer(draw, f"o{i}").scope
-        assert batch.lines_in(scope).tolist() == [
-            scope.covers(line.marks, line.is_on_sale) for line in lines
-        ]
+        assert batch.lines_in(scope).tolist() == [scope.holds(line) for line in lines]
 
 
 def test_bad_columns_and_calls_are_refused_by_name() -> None:
@@ -319,6 +317,8 @@ def test_bad_columns_and_calls_are_refused_by_name() -> None:
         ("item", np.array([3]), "carts.item"),
         ("start", np.array([0, 2]), "carts.start"),
         ("unit_cost", np.array([1, 2]), "carts.unit_cost"),
+        ("list_price", np.array([1.5]), "carts.list_price"),
+        ("item", np.array([2**32]), "carts.item"),
         ("at", np.array(["1969-01-01"], "M8[us]"), "carts.at"),
         ("items", (CartItem("b"), CartItem("a")), "carts.items"),
     ):

@@ -24,7 +24,8 @@ from promo_ray.offers.mechanics.base import Mechanic, is_null
 from promo_ray.offers.mechanics.gift import Gift
 from promo_ray.offers.migrate import migrated
 from promo_ray.offers.money import minor_digits, scaled, text_of, unscaled
-from promo_ray.offers.terms import Audience, Caps, Provenance, Scope, Stacking, Trigger, Window
+from promo_ray.offers.scope import Scope
+from promo_ray.offers.terms import Audience, Caps, Provenance, Stacking, Trigger, Window
 from promo_ray.registry import methods
 
 SCHEMA_VERSION = 2

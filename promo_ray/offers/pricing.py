@@ -22,7 +22,8 @@ from promo_ray.offers.mechanics.gift import Gift
 from promo_ray.offers.money import allocate
 from promo_ray.offers.offer import Offer, check_group, check_ids
 from promo_ray.offers.reasons import Reason
-from promo_ray.offers.terms import LAYERS, Scope
+from promo_ray.offers.scope import Scope
+from promo_ray.offers.terms import LAYERS
 from promo_ray.offers.units import STOPPED, one_run, open_units, reduced, units_of
 
 _ANY = Scope()

@@ -11,7 +11,7 @@ from promo_ray.offers.cart import CartLine
 from promo_ray.offers.fields import Count, validate
 from promo_ray.offers.money import FULL_BP
 from promo_ray.offers.reasons import Reason
-from promo_ray.offers.terms import Scope
+from promo_ray.offers.scope import Scope
 
 # What offers took off a unit, the last one first: what went before it, offer id, minor units.
 Taken: TypeAlias = "tuple[Taken | None, str, int]"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
 
@@ -42,6 +43,7 @@ from promo_ray.offers.mechanics.gift import Gift
 from promo_ray.offers.offer import Offer
 from promo_ray.offers.pricing import in_order, price_cart
 from promo_ray.offers.reasons import Reason
+from promo_ray.offers.terms import Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,9 +157,9 @@ def _shipping(cart: Cart, totals: Totals, applied: Sequence[AppliedOffer]) -> Pr
 
 
 def price_carts(
-    carts: CartBatch,
+    carts: CartBatch | Sequence[Cart],
     offers: Sequence[Offer],
-    context: Context | Sequence[Context],
+    context: Context | Sequence[Context] | None = None,
     *,
     draw_caps: bool = False,
     by_line: bool = False,
@@ -167,10 +169,11 @@ def price_carts(
     """Price many carts; each as `price_cart` does, bit for bit, for any number of threads.
 
     Args:
-        carts: columns of carts.
+        carts: columns of carts, or carts.
         offers: ids unique, currency that of the carts.
         context: of every cart, or one for all. Where it is one for all, `carts.at` and
-            `carts.user` take the place of its time and user, if they are there.
+            `carts.user` take the place of its time and user, if they are there. None = nothing is
+            known besides what the carts say.
         draw_caps: False = every cart is alone with what the context says is left of the caps.
             True = all caps start full and are drawn down from cart to cart in the order of the
             batch; days and weeks are those of the time zone of the offer's window, weeks begin on
@@ -182,8 +185,13 @@ def price_carts(
     Raises:
         DataError: two offers with one id, another currency, a group that disagrees, a gift that
             the offer does not have, caps that are to be drawn by time or user without one, or
-            drawn although a context tells what is left.
+            drawn although a context tells what is left; a window and no time to judge it at.
     """
+    carts = carts if isinstance(carts, CartBatch) else CartBatch.of(carts)
+    if context is None:
+        if carts.at is None and any(offer.window != Window() for offer in offers):
+            raise DataError("must be given, or carts.at, to judge windows", where="context")
+        context = Context(now=datetime.fromtimestamp(0, UTC))
     in_order(offers, carts.currency)
     customers = Customers(carts, context)
     if draw_caps and any(own.left for own in customers.contexts):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from promo_ray.errors import DataError
 from promo_ray.offers.cart import Cart, CartLine, Shipping
 from promo_ray.offers.money import MAX_MONEY, minor_digits
-from promo_ray.offers.terms import Scope
+from promo_ray.offers.scope import Scope
 from promo_ray.offers.units import key_of
 
 _MAX_QUANTITY = 10**9

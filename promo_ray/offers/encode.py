@@ -21,7 +21,8 @@ from promo_ray.offers.mechanics.product_bundle import ProductBundle
 from promo_ray.offers.mechanics.tiered import Tiered
 from promo_ray.offers.offer import Offer
 from promo_ray.offers.reasons import Reason
-from promo_ray.offers.terms import LAYERS, Scope
+from promo_ray.offers.scope import Scope
+from promo_ray.offers.terms import LAYERS
 
 # reason codes of the columns: place in REASONS + 1
 REASONS = tuple(Reason)

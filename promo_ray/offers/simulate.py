@@ -18,7 +18,7 @@ from promo_ray.offers.encode import CODE_OF
 from promo_ray.offers.mechanics.tiered import Tiered
 from promo_ray.offers.offer import Offer
 from promo_ray.offers.reasons import Reason
-from promo_ray.offers.terms import Scope
+from promo_ray.offers.scope import Scope
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 GAPS = (0.0, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0)  # shares of a threshold that a cart lacks
@@ -114,7 +114,7 @@ class OfferSimulation:
 def simulate_offers(
     offers: Sequence[Offer],
     carts: CartBatch,
-    context: Context,
+    context: Context | None = None,
     *,
     level: float = 0.95,
 ) -> OfferSimulation:
@@ -126,7 +126,8 @@ def simulate_offers(
     Args:
         offers: see `price_carts`.
         carts: with times, and with users if an offer asks for them.
-        context: what holds for all carts; time and user are those of the carts.
+        context: what holds for all carts; time and user are those of the carts. None = nothing is
+            known besides.
         level: level of intervals, in (0, 1).
 
     Raises:

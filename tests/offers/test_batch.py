@@ -47,6 +47,7 @@ from promo_ray.offers import (
 )
 
 ANYONE = Context(now=NOW, user_id="ann")
+MEMBERS = Trigger(kind="member")
 
 
 def offer(offer_id: str, mechanic: Any, **parts: Any) -> Offer:
@@ -122,6 +123,37 @@ def test_money_of_any_size_is_exact(low: int, high: int) -> None:
         offers.append(offer("capped", PercentOff(bp=9_999), caps=capped))
         carts = [scaled_cart(draw, low, high) for _ in range(10)]
         assert_equal_to_single_carts(carts, offers, [ANYONE] * 10)
+
+
+def test_products_beyond_128_bits_are_exact() -> None:
+    minus = offer("o", AmountOff(amount=9 * 10**14), caps=Caps(per_order_money=5 * 10**14 + 7))
+    lines = (("a", 7 * 10**14 + 1, 1), ("b", 3 * 10**14, 2), ("c", 11, 3))
+    assert_equal_to_single_carts([cart(*lines)], [minus], [ANYONE])
+
+
+def test_ties_in_a_group_go_to_the_lower_id_whatever_the_priority() -> None:
+    offers = [
+        offer(
+            name,
+            PercentOff(bp=1000),
+            stacking=Stacking(priority=priority, group="g", in_group="best"),
+        )
+        for name, priority in (("a", 2), ("b", 1), ("c", 0))
+    ]
+    done = assert_equal_to_single_carts([cart(("x", 500, 1))], offers, [ANYONE])
+    assert done.is_applied.tolist() == [[True, False, False]]
+
+
+def test_without_a_context_carts_say_all_that_is_known() -> None:
+    offers = [offer("ten", PercentOff(bp=1000)), offer("m", PercentOff(bp=1), trigger=MEMBERS)]
+    done = price_carts([cart(("a", 500, 1))], offers)
+    assert done.totals[0, 4] == 450
+    assert done.reasons(1) == {Reason.NOT_MEMBER: 1}
+    over = offer("over", PercentOff(bp=1000), window=Window(end_at=NOW))
+    with pytest.raises(DataError, match="windows"):
+        price_carts([cart(("a", 500, 1))], [over])
+    later = CartBatch.of([cart(("a", 500, 1))], at=[np.datetime64("2026-02-01")])
+    assert price_carts(later, [over]).reasons(0) == {Reason.ENDED: 1}
 
 
 def test_long_carts_with_bundles_whose_slots_overlap() -> None:

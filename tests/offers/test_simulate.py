@@ -61,7 +61,7 @@ LOG = logged(  # not in the order of time
 
 
 def test_cost_carts_quantiles_units_and_days_by_hand() -> None:
-    out = simulate_offers([offer("ten", PercentOff(bp=1000))], LOG, ANYONE)
+    out = simulate_offers([offer("ten", PercentOff(bp=1000))], LOG)
     (ten,) = out.offers
     assert (out.n_carts, out.cost, out.cart_rate) == (4, 95 + 40 + 9 + 200, 1.0)
     assert ten.saving_quantiles == (9, 9, 40, 95, 200, 200)

@@ -534,6 +534,7 @@ static int price_one(Work *w, int64_t c) {
         if (saved < 0) reject(w, one, c, saved);
         else accept(w, one, c, &turn);
     }
+    if (w->is_out_of_memory) return 0;
     write_out(w, c, gift_cost);
     if (b->left)
         for (const Offer *o = b->offers; o < end; o++) {
@@ -543,8 +544,8 @@ static int price_one(Work *w, int64_t c) {
     return 1;
 }
 
-/* Carts first ... end - 1; status 1 = the cart is left to the caller, all its columns as they were.
-   With a ledger it stops there, so that caps are drawn in order. Returns the first cart not done. */
+/* Carts first ... end - 1; status 1 = the cart is left to the caller. With a ledger it stops there,
+   so that caps are drawn in order. Returns the first cart not looked at, or not done. */
 API int64_t promo_price_carts(const Batch *b, int64_t first, int64_t end) {
     Work w = {.b = b};
     int64_t c = first;

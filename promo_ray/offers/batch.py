@@ -27,7 +27,7 @@ from promo_ray.offers.cart import (
     Totals,
 )
 from promo_ray.offers.cart_batch import CartBatch
-from promo_ray.offers.customers import Customers, gift_sku
+from promo_ray.offers.customers import Customers
 from promo_ray.offers.encode import (
     CODE_OF,
     KERNEL_REASONS,
@@ -61,6 +61,7 @@ class PricedBatch:
         by_line: `(n_lines, n_offers)` int64 off the line; None unless asked for.
         units: `(n_carts, n_offers)` int64 units made cheaper whose list price was no reduced one;
             None unless asked for.
+        customers: who stands behind the carts.
     """
 
     carts: CartBatch
@@ -144,7 +145,7 @@ def _gift_line(offer: Offer, context: Context) -> GiftLine | None:
     kind = offer.mechanic
     if not isinstance(kind, Gift):
         return None
-    sku = gift_sku(offer.id, kind, context)
+    sku = kind.chosen(offer.id, context.gift_choice)
     return GiftLine(offer.id, sku, kind.quantity, kind.quantity * kind.unit_cost)
 
 
@@ -176,8 +177,8 @@ def price_carts(
             known besides what the carts say.
         draw_caps: False = every cart is alone with what the context says is left of the caps.
             True = all caps start full and are drawn down from cart to cart in the order of the
-            batch; days and weeks are those of the time zone of the offer's window, weeks begin on
-            Monday.
+            batch, by `carts.at` and `carts.user`; days and weeks are those of the time zone of the
+            offer's window, weeks begin on Monday.
         by_line: also give the share of every offer in every line.
         by_unit: also give the number of units each offer made cheaper.
         n_threads: threads; with `draw_caps` it is one.
@@ -185,8 +186,11 @@ def price_carts(
     Raises:
         DataError: two offers with one id, another currency, a group that disagrees, a gift that
             the offer does not have, caps that are to be drawn by time or user without one, or
-            drawn although a context tells what is left; a window and no time to judge it at.
+            drawn although a context tells what is left, a window and no time to judge it at, or
+            less than one thread.
     """
+    if n_threads < 1:
+        raise DataError(f"must be >= 1; got {n_threads}", where="n_threads")
     carts = carts if isinstance(carts, CartBatch) else CartBatch.of(carts)
     if context is None:
         if carts.at is None and any(offer.window != Window() for offer in offers):
@@ -224,7 +228,9 @@ def price_carts(
     edges = np.searchsorted(carts.start, np.linspace(0, carts.start[-1], n_threads + 1)).tolist()
     edges[0], edges[-1] = 0, len(carts)
     with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(lambda part: call.price(*part), pairwise(edges)))
+        ends = list(pool.map(lambda part: call.price(*part), pairwise(edges)))
+    if ends != edges[1:]:
+        raise MemoryError("no memory to price carts")
     _price_singly(done, None, np.flatnonzero(status).tolist())
     return done
 

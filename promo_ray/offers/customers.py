@@ -126,25 +126,10 @@ class Customers:
         stock = np.full((len(given), len(skus)), -1, np.int64)
         for i, context in enumerate(self.contexts):
             for k, (offer_id, kind) in enumerate(kinds):
-                given[i, k] = skus.index(gift_sku(offer_id, kind, context))
+                given[i, k] = skus.index(kind.chosen(offer_id, context.gift_choice))
             if context.gift_stock is not None:
                 stock[i] = [max(0, context.gift_stock.get(sku, 0)) for sku in skus]
         return given, stock
-
-
-def gift_sku(offer_id: str, gift: Gift, context: Context) -> str:
-    """What an offer gives.
-
-    Raises:
-        DataError: a chosen sku that it does not have.
-    """
-    sku = context.gift_choice.get(offer_id, gift.sku)
-    if sku not in (gift.sku, *gift.choice_of):
-        raise DataError(
-            f"must be one of {', '.join((gift.sku, *gift.choice_of))}; got {sku!r}",
-            where=f"context.gift_choice[{offer_id!r}]",
-        )
-    return sku
 
 
 def _codes(offers: Sequence[Offer], context: Context) -> list[int]:

@@ -13,7 +13,6 @@ from ctypes import c_int64, c_void_p
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from promo_ray.offers.encode import OFFER
@@ -75,8 +74,3 @@ class Call:
         """
         library: Any = kernel
         return int(library.promo_price_carts(ctypes.byref(self._batch), first, end))
-
-
-def contiguous(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    """The array as the kernel reads it."""
-    return np.ascontiguousarray(array, dtype=dtype)

@@ -217,12 +217,7 @@ def _least(*limits: int | None) -> int | None:
 
 
 def _give(state: _State, offer: Offer, gift: Gift) -> _Outcome | Reason:
-    sku = state.context.gift_choice.get(offer.id, gift.sku)
-    if sku not in (gift.sku, *gift.choice_of):
-        raise DataError(
-            f"must be one of {', '.join((gift.sku, *gift.choice_of))}; got {sku!r}",
-            where=f"context.gift_choice[{offer.id!r}]",
-        )
+    sku = gift.chosen(offer.id, state.context.gift_choice)
     stock = state.context.gift_stock
     if stock is not None:
         given = sum(line.quantity for line in state.gifts if line.sku == sku)

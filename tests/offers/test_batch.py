@@ -373,6 +373,8 @@ def test_bad_columns_and_calls_are_refused_by_name() -> None:
     ):
         with pytest.raises(DataError, match=words):
             price_carts(batch, offers, context, draw_caps=drawn_down)
+    with pytest.raises(DataError, match="n_threads"):
+        price_carts(good, [percent], ANYONE, n_threads=0)
     with pytest.raises(DataError, match="by_line"):
         price_carts(good, [percent], ANYONE).cart(0)
     with pytest.raises(DataError, match="currency"):

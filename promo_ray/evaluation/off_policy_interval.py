@@ -49,6 +49,9 @@ def skewed_interval(
     base = influence[: moments.plan.n_base]
     third = float(np.einsum("i,j,k,ijk", base, base, base, moments.third))
     unseen = _unseen_event(moments, side)
+    if unseen[0] <= 0 and second <= 1e-26 * np.abs(moments.second).max():  # only rounding
+        return value, value, 0.0
+    second = max(0.0, second)
     spread = second + unseen[0]
     k = (third + unseen[1]) / spread / n if spread > 0 else 0.0
     size = max(3.0, groups / n * effective_size(moments, min(side, 1)))

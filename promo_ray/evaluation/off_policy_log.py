@@ -33,6 +33,30 @@ class _Model(NamedTuple):
         return self.table[chunk] if self.place is None else self.table[self.place[chunk]]
 
 
+class Rows(NamedTuple):
+    """Rows of a log whose propensity is known, checked.
+
+    Attributes:
+        reward: `(n,)` float64.
+        model: `(n,)` float64 predicted reward of the arm taken; zeros without a model.
+        sides: one per policy.
+        propensity: `(n,)` float64 of the arm taken.
+        groups: `(n,)` int64 numbers of users; None if every row is one.
+        n_missing: rows left out because their propensity is not known.
+        least_model: smallest predicted reward of any arm in any row; 0 without a model.
+        largest_model: the largest.
+    """
+
+    reward: Floats
+    model: Floats
+    sides: tuple[Side, ...]
+    propensity: Floats
+    groups: NDArray[np.int64] | None
+    n_missing: int
+    least_model: float
+    largest_model: float
+
+
 def log_moments(
     policies: Sequence[Any],
     action: ArrayLike,
@@ -51,6 +75,27 @@ def log_moments(
         DataError: bad shape or value, the argument named.
     """
     plan = plan_for(method, len(policies))
+    has_model = method not in WITHOUT_MODEL
+    rows = log_rows(policies, action, reward, propensity, x, q_hat, has_model, groups, seed)
+    return moments_of(plan, *rows[:6])
+
+
+def log_rows(
+    policies: Sequence[Any],
+    action: ArrayLike,
+    reward: ArrayLike,
+    propensity: ArrayLike | None,
+    x: ArrayLike | None,
+    q_hat: ArrayLike | None,
+    has_model: bool,
+    groups: ArrayLike | None,
+    seed: int,
+) -> Rows:
+    """Checked rows; arguments as in `policy_value`, `has_model` False leaves `q_hat` out.
+
+    Raises:
+        DataError: bad shape or value, the argument named.
+    """
     rewards = finite_vector(reward, "reward")
     n = len(rewards)
     if n < 2:
@@ -62,16 +107,16 @@ def log_moments(
     chance = _propensities(propensity, taken, n_arms)
     codes = None if groups is None else group_codes(groups, n)
     model = None
-    if method not in WITHOUT_MODEL:
+    if has_model:
         model = _model(x, q_hat, taken, rewards, codes, n_arms, seed)
     is_known = np.isfinite(chance)
-    sides, own = _sides(checked, names, taken, np.where(is_known, chance, 1.0), model, n_arms)
+    sides, own, (least, largest) = _sides(checked, names, taken, np.where(is_known, chance, 1.0), model, n_arms)
     n_missing = n - int(is_known.sum())
     if n_missing:
         rewards, own, chance = rewards[is_known], own[is_known], chance[is_known]
         sides = tuple(Side(s.weight[is_known], s.model[is_known]) for s in sides)
         codes = None if codes is None else codes[is_known]
-    return moments_of(plan, rewards, own, sides, chance, codes, n_missing)
+    return Rows(rewards, own, sides, chance, codes, n_missing, least, largest)
 
 
 def _policy(policy: Any, name: str, n: int) -> Any:
@@ -161,11 +206,12 @@ def _sides(
     chance: Floats,
     model: _Model | None,
     n_arms: int,
-) -> tuple[tuple[Side, ...], Floats]:
-    """Weights and model values of each policy, and `(n,)` predicted reward of the arm taken."""
+) -> tuple[tuple[Side, ...], Floats, tuple[float, float]]:
+    """Weights and model values of each policy; prediction for the arm taken; range of all."""
     n = len(taken)
     sides = tuple(Side(np.empty(n), np.zeros(n)) for _ in policies)
     own = np.zeros(n)
+    extremes = [0.0, 0.0] if model is None else [np.inf, -np.inf]
     step = max(1, _CHUNK_CELLS // n_arms)
     for start in range(0, n, step):
         chunk = slice(start, min(n, start + step))
@@ -173,14 +219,16 @@ def _sides(
         rows = np.arange(len(arm))
         q = None if model is None else model.rows(chunk)
         if q is not None:
-            if not np.isfinite(np.add.reduce(q, axis=None)):
+            low, high = float(q.min()), float(q.max())
+            if not np.isfinite(high - low):
                 raise DataError("must be finite", where="q_hat")
+            extremes = [min(extremes[0], low), max(extremes[1], high)]
             own[chunk] = q[rows, arm]
         for policy, name, side in zip(policies, names, sides, strict=False):
             probs, mean = _chunk(policy, chunk, name, start, arm, q, n_arms)
             side.weight[chunk] = probs / chance[chunk]
             side.model[chunk] = mean
-    return sides, own
+    return sides, own, (extremes[0], extremes[1])
 
 
 def _chunk(

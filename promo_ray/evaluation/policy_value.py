@@ -13,7 +13,6 @@ from promo_ray.evaluation.off_policy_estimators import (
     Estimate,
     estimate,
     logged_mean,
-    plan_for,
 )
 from promo_ray.evaluation.off_policy_interval import (
     effective_size,

@@ -91,9 +91,7 @@ def lower_bound(
     """
     if not 0 < level < 1:
         raise DataError(f"must lie in (0, 1); got {level!r}", where="level")
-    rows = log_rows(
-        (policy_probs,), action, reward, propensity, x, q_hat, True, groups, seed
-    )
+    rows = log_rows((policy_probs,), action, reward, propensity, x, q_hat, True, groups, seed)
     n, name, inf = len(rows.reward), "betting", float("inf")
     if rows.n_missing:
         text = f"propensities are missing in {rows.n_missing} of {n + rows.n_missing} rows"
@@ -113,9 +111,7 @@ def lower_bound(
     low = _largest_refuted(users, bets, room, log_odds)
     value = float(users.gain.sum() / n) + least_reward
     ess = float(weight.sum() ** 2 / max(weight @ weight, 1e-300))
-    return PolicyEstimate(
-        value, low + least_reward, inf, np.nan, ess, float(weight.max()), name, n
-    )
+    return PolicyEstimate(value, low + least_reward, inf, np.nan, ess, float(weight.max()), name, n)
 
 
 def _ceiling(policy: Any, propensity: ArrayLike | None, rows: Rows) -> float:

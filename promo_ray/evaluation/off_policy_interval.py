@@ -58,10 +58,14 @@ def skewed_interval(
     # two coefficients were fitted to the same rows
     variance = second * groups / (groups - 1) / n**2 * size / (size - 2.0)
     z = float(student_t.ppf(0.5 + level / 2, size - 1.0))
+    return *skewed_ends(value, variance, k, z), float(np.sqrt(variance))
+
+
+def skewed_ends(value: float, variance: float, k: float, z: float) -> tuple[float, float]:
+    """Value + (z^2 / 3 + 1 / 6) k -+ z sqrt(variance + z^2 k^2 / 4), at least up to the value."""
     center = value + (z * z / 3.0 + 1.0 / 6.0) * k
     half = z * float(np.sqrt(variance + z * z * k * k / 4.0))
-    low, high = min(value, center - half), max(value, center + half)
-    return low, high, float(np.sqrt(variance))
+    return min(value, center - half), max(value, center + half)
 
 
 def _unseen_event(moments: Moments, side: int) -> tuple[float, float]:

@@ -110,7 +110,9 @@ def log_rows(
     if has_model:
         model = _model(x, q_hat, taken, rewards, codes, n_arms, seed)
     is_known = np.isfinite(chance)
-    sides, own, (least, largest) = _sides(checked, names, taken, np.where(is_known, chance, 1.0), model, n_arms)
+    sides, own, (least, largest) = _sides(
+        checked, names, taken, np.where(is_known, chance, 1.0), model, n_arms
+    )
     n_missing = n - int(is_known.sum())
     if n_missing:
         rewards, own, chance = rewards[is_known], own[is_known], chance[is_known]

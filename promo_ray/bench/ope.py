@@ -73,8 +73,8 @@ def errors(n_logs: int) -> Iterator[dict[str, Any]]:
         bounds = []
         for log in logs:
             for name, estimates in found.items():
-                estimates.append(policy_value(*log.arguments, q_hat=log.q_hat, method=name))
-            low = lower_bound(*log.arguments, q_hat=log.q_hat).low
+                estimates.append(policy_value(**log.arguments, q_hat=log.q_hat, method=name))
+            low = lower_bound(**log.arguments, q_hat=log.q_hat).low
             bounds.append((low, *_bernstein(log)))
         error = {
             name: float(np.sqrt(np.mean([(e.value - truth) ** 2 for e in estimates]))) / truth
@@ -120,8 +120,8 @@ def coverage(n_logs: int, sizes: tuple[int, ...]) -> Iterator[dict[str, Any]]:
             withheld = 0
             for seed in range(n_logs):
                 log, other = world.draw(n, seed)
-                own = policy_value(*log.arguments)
-                gap = compare_policies(log.policy, other, *log.arguments[1:])
+                own = policy_value(**log.arguments)
+                gap = compare_policies(**log.arguments, other_probs=other)
                 _, low, high = gain_curve(*world.offers(log)).at(half)
                 hits["value"].append((own.low > value, own.high < value))
                 hits["difference"].append((gap.low > difference, gap.high < difference))

@@ -48,9 +48,14 @@ class Log(NamedTuple):
     truth: float
 
     @property
-    def arguments(self) -> tuple[Any, ...]:
+    def arguments(self) -> dict[str, Any]:
         """First arguments of `policy_value`."""
-        return self.policy, self.action, self.reward, self.propensity
+        return {
+            "policy_probs": self.policy,
+            "action": self.action,
+            "reward": self.reward,
+            "propensity": self.propensity,
+        }
 
 
 def softmax(logits: Floats) -> Floats:

@@ -116,7 +116,7 @@ def lower_bound(
 
 def _ceiling(policy: Any, propensity: ArrayLike | None, rows: Rows) -> float:
     chance = np.asarray(propensity, dtype=np.float64)
-    probs = policy if sparse.issparse(policy) else np.asarray(policy)
+    probs: Any = policy if sparse.issparse(policy) else np.asarray(policy)
     if chance.ndim == 2 and probs.ndim == 2:
         dense = probs.toarray() if sparse.issparse(probs) else probs
         return float(np.max(dense / np.where(chance > 0, chance, np.inf)))
@@ -127,18 +127,18 @@ def _ceiling(policy: Any, propensity: ArrayLike | None, rows: Rows) -> float:
 def _users(rows: Rows, least_reward: float, seed: int) -> _Users:
     """Users in an order drawn at random, so that no trend of the log favors a bet."""
     side, n = rows.sides[0], len(rows.reward)
-    columns = (
+    columns: list[Floats] = [
         np.ones(n),
         side.weight * (rows.reward - least_reward),
         side.weight * rows.model - side.model,
         side.weight - 1.0,
         side.model,
-    )
+    ]
     if rows.groups is not None:
         size = int(rows.groups.max()) + 1
-        columns = tuple(np.bincount(rows.groups, weights=c, minlength=size) for c in columns)
+        columns = [np.bincount(rows.groups, weights=c, minlength=size) for c in columns]
         is_there = columns[0] > 0  # users all of whose rows were left out
-        columns = tuple(c[is_there] for c in columns)
+        columns = [c[is_there] for c in columns]
     order = stream(seed, "lower_bound").permutation(len(columns[0]))
     return _Users(*(c[order] for c in columns))
 

@@ -29,7 +29,7 @@ from promo_ray.evaluation.policy_value import METHODS
 DATA = Path(os.environ.get("PROMO_RAY_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
-def _log(n: int, n_arms: int, seed: int = 0) -> dict[str, np.ndarray]:
+def _log(n: int, n_arms: int, seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     chance = rng.dirichlet(np.full(n_arms, 3.0), n)
     action = (rng.random(n)[:, None] > chance.cumsum(axis=1)[:, :-1]).sum(axis=1)
@@ -91,7 +91,7 @@ def test_blocks_give_what_the_whole_log_gives(method: str) -> None:
     def shard(first: int, last: int) -> Iterator[LogBlock]:
         for start in range(first, last, 150):
             part = slice(start, start + 150)
-            yield LogBlock(*(log[k][part] for k in log), groups=users[part])
+            yield LogBlock(**{k: v[part] for k, v in log.items()}, groups=users[part])
 
     shards = [lambda a=a, b=b: shard(a, b) for a, b in ((0, 450), (450, 600), (600, 900))]
     found = stream_policy_value(shards, method)
@@ -102,8 +102,8 @@ def test_blocks_give_what_the_whole_log_gives(method: str) -> None:
 def test_streams_compare_policies_too() -> None:
     log = _log(600, 3, 3)
     other = _log(600, 3, 4)["policy_probs"]
-    one = compare_policies(log["policy_probs"], other, *list(log.values())[1:4], q_hat=log["q_hat"])
-    found = stream_policy_value([lambda: [LogBlock(*log.values(), other_probs=other)]])
+    one = compare_policies(**log, other_probs=other)
+    found = stream_policy_value([lambda: [LogBlock(**log, other_probs=other)]])
     assert found == one
 
 
@@ -120,9 +120,10 @@ def test_forms_of_a_policy_say_the_same(seed: int) -> None:
 
 def test_against_the_log_is_the_difference_to_its_mean() -> None:
     log = _log(700, 3, 5)
+    del log["q_hat"]
     for method in ("dr", "snips", "mrdr"):
-        found = compare_policies(log["policy_probs"], None, *list(log.values())[1:4], method=method)
-        own = policy_value(*list(log.values())[:4], method=method)
+        found = compare_policies(**log, other_probs=None, method=method)
+        own = policy_value(**log, method=method)
         assert found.value == pytest.approx(own.value - log["reward"].mean())
 
 
@@ -181,8 +182,8 @@ def test_intervals_cover(n_arms: int, rate: float) -> None:
     hits = []
     for seed in range(150):
         log, other = world.draw(2000, seed)
-        own = policy_value(*log.arguments)
-        gap = compare_policies(log.policy, other, *log.arguments[1:])
+        own = policy_value(**log.arguments)
+        gap = compare_policies(**log.arguments, other_probs=other)
         hits.append([own.low <= value <= own.high, gap.low <= difference <= gap.high])
     assert (np.mean(hits, axis=0) > 0.9).all()
 
@@ -193,7 +194,7 @@ def test_automatic_choice_is_near_the_best_method() -> None:
     for seed in range(60):
         log = draw_setting(setting, seed)
         for method, found in errors.items():
-            estimate = policy_value(*log.arguments, q_hat=log.q_hat, method=method)
+            estimate = policy_value(**log.arguments, q_hat=log.q_hat, method=method)
             found.append(estimate.value - log.truth)
     rms = {m: float(np.sqrt(np.mean(np.square(e)))) for m, e in errors.items()}
     assert rms["auto"] < 1.2 * min(rms.values())
@@ -212,7 +213,7 @@ def test_lower_bound_holds_and_is_narrower_than_bernstein() -> None:
     above, ratios = 0, []
     for seed in range(60):
         log = draw_setting(setting, seed)
-        found = lower_bound(*log.arguments, q_hat=log.q_hat)
+        found = lower_bound(**log.arguments, q_hat=log.q_hat)
         above += found.low > log.truth
         weight = log.policy[np.arange(setting.n), log.action] / log.propensity
         gains = weight * log.reward
@@ -224,11 +225,15 @@ def test_lower_bound_holds_and_is_narrower_than_bernstein() -> None:
     assert np.mean(ratios) < 0.25
 
 
+def _thrice(log: dict[str, Any]) -> dict[str, Any]:
+    return {k: np.repeat(v, 3, axis=0) for k, v in log.items()}
+
+
 def test_lower_bound_counts_a_user_once() -> None:
     log = _log(300, 2, 9)
     once = lower_bound(**log)
     users = np.repeat(np.arange(300), 3)
-    thrice = lower_bound(**{k: np.repeat(v, 3, axis=0) for k, v in log.items()}, groups=users)
+    thrice = lower_bound(**_thrice(log), groups=users)
     assert thrice.low == pytest.approx(once.low, rel=0.05)
     assert once.low < once.value
 
@@ -241,7 +246,7 @@ def test_lower_bound_counts_a_user_once() -> None:
         ({"max_weight": 0.1}, "max_weight"),
     ],
 )
-def test_lower_bound_names_what_it_refuses(change: dict[str, float], where: str) -> None:
+def test_lower_bound_names_what_it_refuses(change: dict[str, Any], where: str) -> None:
     with pytest.raises(DataError) as caught:
         lower_bound(**_log(300, 2, 10), **change)
     assert caught.value.where == where

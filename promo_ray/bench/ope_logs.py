@@ -142,7 +142,7 @@ class CoverageWorld:
     def truth(self) -> tuple[float, float, float, float]:
         """Value, difference, half of the largest spend, and the gain at that spend."""
         parts = []
-        x = stream(9, "bench.ope.coverage.truth").normal(size=(400_000, 4))
+        x = stream(9, "bench.ope.coverage.truth").normal(size=(200_000, 4))
         values, costs, effects = [], [], []
         for rows in np.array_split(x, 20):
             logits, mean = self._mean(rows)

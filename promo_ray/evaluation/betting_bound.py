@@ -136,7 +136,7 @@ def _users(rows: Rows, least_reward: float, seed: int) -> _Users:
     ]
     if rows.groups is not None:
         size = int(rows.groups.max()) + 1
-        columns = [np.bincount(rows.groups, weights=c, minlength=size) for c in columns]
+        columns = [np.asarray(np.bincount(rows.groups, c, size), np.float64) for c in columns]
         is_there = columns[0] > 0  # users all of whose rows were left out
         columns = [c[is_there] for c in columns]
     order = stream(seed, "lower_bound").permutation(len(columns[0]))

@@ -173,12 +173,12 @@ def moments_of(
     first = sides[0].weight
     second = sides[1].weight if len(sides) > 1 else np.ones(n)
     compared = (first, second, first - second)
-    powers = [[float(t.sum()) for t in (np.abs(v), v * v, v**3, v**4)] for v in compared]
+    powers = [[float(np.abs(v).sum()), *_power_sums(v)] for v in compared]
     return Moments(
         plan,
         n,
         *_user_sums(columns, groups, plan.n_base),
-        np.array([reward.sum(), (reward**2).sum(), (reward**3).sum()]),
+        np.array([reward.sum(), *_power_sums(reward)[:2]]),
         np.array(powers),
         np.array([float(np.abs(v).max(initial=0.0)) for v in compared]),
         float(propensity.min(initial=np.inf)),
@@ -198,9 +198,17 @@ def _user_sums(
     total = columns.sum(axis=0)
     second = columns.T @ columns
     base = np.ascontiguousarray(columns[:, :n_base])
-    third = np.zeros((n_base * n_base, n_base))
-    for start in range(0, len(base), 8192):  # the products of a chunk stay in cache
-        rows = base[start : start + 8192]
-        pairs = (rows[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
-        third += pairs.T @ rows
-    return len(columns), total, second, third.reshape(n_base, n_base, n_base)
+    one, two = np.triu_indices(n_base)
+    products = np.zeros((len(one), n_base))
+    for start in range(0, len(base), 4096):  # the products of a chunk stay in cache
+        rows = base[start : start + 4096].T
+        products += (rows[one] * rows[two]) @ rows.T
+    third = np.empty((n_base, n_base, n_base))
+    third[one, two] = third[two, one] = products
+    return len(columns), total, second, third
+
+
+def _power_sums(v: Floats) -> tuple[float, float, float]:
+    """Sums of v^2, v^3, v^4."""
+    squares = v * v
+    return float(squares.sum()), float(squares @ v), float(squares @ squares)

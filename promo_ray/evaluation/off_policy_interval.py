@@ -61,10 +61,15 @@ def skewed_interval(
     return *skewed_ends(value, variance, k, z), float(np.sqrt(variance))
 
 
-def skewed_ends(value: float, variance: float, k: float, z: float) -> tuple[float, float]:
-    """Value + (z^2 / 3 + 1 / 6) k -+ z sqrt(variance + z^2 k^2 / 4), at least up to the value."""
+def skewed_ends(
+    value: float, variance: float, k: float, z: float, least: float = 0.0
+) -> tuple[float, float]:
+    """Value + (z^2 / 3 + 1 / 6) k -+ z sqrt(variance + z^2 k^2 / 4), at least up to the value.
+
+    Under the root |k| counts as at least `least`.
+    """
     center = value + (z * z / 3.0 + 1.0 / 6.0) * k
-    half = z * float(np.sqrt(variance + z * z * k * k / 4.0))
+    half = z * float(np.sqrt(variance + (z * max(abs(k), least)) ** 2 / 4.0))
     return min(value, center - half), max(value, center + half)
 
 

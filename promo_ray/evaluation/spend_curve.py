@@ -94,7 +94,8 @@ def gain_curve(
     ends = ends[ends > 0]
     spends, gains = np.append(0.0, spend[ends - 1]), np.append(0.0, gain[ends - 1])
     codes = None if groups is None else group_codes(groups, n)
-    low, high = _intervals(steps, ends, spends, gains, n, codes, level)
+    event = _event(truth)
+    low, high = _intervals(steps, ends, spends, gains, n, codes, level, event)
     return GainCurve(spends, gains, low, high)
 
 
@@ -137,8 +138,12 @@ def _intervals(
     n: int,
     codes: NDArray[np.int64] | None,
     level: float,
+    event: float,
 ) -> tuple[Floats, Floats]:
-    """Pointwise ends from the influences at each point, summed by user."""
+    """Pointwise ends from the influences at each point, summed by user.
+
+    One event of typical size may have gone unseen where few were seen; it keeps intervals open.
+    """
     z = float(norm.ppf(0.5 + level / 2))
     slope = _slopes(spend, gain)
     score, cost = np.zeros(n), np.zeros(n)
@@ -156,9 +161,22 @@ def _intervals(
         groups = len(own)
         skew = third / second / n if second > 0 else 0.0
         variance = second * groups / max(1, groups - 1) / n**2
-        low[k], high[k] = skewed_ends(float(gain[k]), variance, skew, z)
+        least = event**3 / max(second + event**2, 1e-300) / n
+        low[k], high[k] = skewed_ends(float(gain[k]), variance, skew, z, least)
         start = end
     return low, high
+
+
+def _event(truth: Floats) -> float:
+    """Size of a rare large score: root of fourth over second power of effects, all offers."""
+    second = fourth = 0.0
+    for j in range(1, truth.shape[1]):
+        effect = truth[:, j] - truth[:, 0]
+        effect -= effect.mean()
+        effect *= effect
+        second += float(effect.sum())
+        fourth += float(effect @ effect)
+    return float(np.sqrt(fourth / second)) if second > 0 else 0.0
 
 
 def _slopes(spend: Floats, gain: Floats) -> Floats:

@@ -186,7 +186,7 @@ def gain_speed(n: int) -> dict[str, Any]:
 
 def speed(n: int, n_arms: int = 100) -> Iterator[dict[str, Any]]:
     """Processor seconds of estimates with intervals, beside OBP with its 100 bootstraps."""
-    rng = np.random.default_rng(0)
+    rng = stream(0, "bench.ope.speed")
     probs = rng.random((n, n_arms))
     probs /= probs.sum(axis=1, keepdims=True)
     action, chance = rng.integers(0, n_arms, n), np.full(n, 1.0 / n_arms)

@@ -1,10 +1,10 @@
-"""Qini, uplift among the top scores, and gain over spend, all in outcome units per head.
+"""Qini and uplift among the top scores, all in outcome units per head.
 
 For one arm against control, rows by falling score; in the top fraction f, Yt and Yc are the
 outcome sums and Nt and Nc the counts of the two arms (with propensities: sums and counts weighted
 by their inverse). Qini curve Q(f) = (Yt - Yc Nt / Nc) / Nt(1), so Q(1) is the average effect;
 qini = integral of Q(f) - f Q(1). It is never divided by a "perfect" curve, which depends on noise.
-Sources: Radcliffe 2007; Yadlowsky et al. 2021; gain over spend: Sverdrup et al. 2023 (maq).
+Sources: Radcliffe 2007; Yadlowsky et al. 2021.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
 
 from promo_ray.errors import DataError
-from promo_ray.evaluation.policy_value import clustered_error
-from promo_ray.response.inputs import arms, finite_matrix, finite_vector, group_codes
+from promo_ray.response.inputs import arms, finite_vector, group_codes
 from promo_ray.seeding import stream
 
 
@@ -35,22 +33,6 @@ class CurveEstimate(NamedTuple):
     low: float
     high: float
     se: float
-
-
-class GainCurve(NamedTuple):
-    """Gain over spend, all per head; every field `(n_points,)` float64, currency units.
-
-    Attributes:
-        spend: expected cost of the policy that may spend so much.
-        gain: doubly robust value of the policy against control.
-        low: pointwise lower end of the interval.
-        high: pointwise upper end.
-    """
-
-    spend: NDArray[np.float64]
-    gain: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
 
 
 class _Ranked(NamedTuple):
@@ -167,67 +149,6 @@ def uplift_at(
     ranked = _rank(score, treatment, outcome, propensity, groups, None)
     draws = [_top(ranked, fraction, c) for c in _resamples(ranked.groups, n_boot, seed)]
     return _percentiles(_top(ranked, fraction, None), np.array(draws), level)
-
-
-def gain_curve(
-    value: ArrayLike,
-    cost: ArrayLike,
-    scores: ArrayLike,
-    *,
-    n_points: int = 40,
-    groups: ArrayLike | None = None,
-    level: float = 0.95,
-) -> GainCurve:
-    """What the best policy for each spend earns, judged by doubly robust scores.
-
-    For a price on spend, every user takes the offer with the largest value - price * cost if
-    that is positive: the exact optimum for the spend it causes. Prices run from so high that
-    nobody gets an offer down to 0.
-
-    Args:
-        value: `(n, m)` predicted incremental value of each offer, out of fold.
-        cost: `(n, m)` predicted cost, >= 0.
-        scores: `(n, m + 1)` doubly robust scores of the net outcome (`aipw_scores`, contact costs
-            taken off), arm 0 = control.
-        n_points: prices tried.
-        groups: `(n,)` user of each row.
-        level: level of the pointwise normal interval.
-    """
-    values = finite_matrix(value, "value")
-    n, m = values.shape
-    costs = finite_matrix(cost, "cost", n)
-    truth = finite_matrix(scores, "scores", n)
-    if costs.shape != (n, m) or truth.shape != (n, m + 1):
-        raise DataError(f"must be ({n}, {m}) and ({n}, {m + 1})", where="cost, scores")
-    if costs.min(initial=0.0) < 0:
-        raise DataError("must be >= 0", where="cost")
-    codes = group_codes(groups, n)
-    z = float(norm.ppf(0.5 + level / 2))
-    rows = np.arange(n)
-    points = [(0.0, 0.0, 0.0)]
-    for price in _prices(values, costs, n_points):
-        net = np.column_stack([np.zeros(n), values - price * costs])
-        arm = net.argmax(axis=1)
-        own = truth[rows, arm] - truth[:, 0]
-        spend = np.column_stack([np.zeros(n), costs])[rows, arm]
-        error, _ = clustered_error(own - own.mean(), codes)
-        points.append((float(spend.mean()), float(own.mean()), z * error))
-    spend, gain, half = np.array(points).T
-    return GainCurve(spend, gain, gain - half, gain + half)
-
-
-def _prices(
-    values: NDArray[np.float64], costs: NDArray[np.float64], n_points: int
-) -> NDArray[np.float64]:
-    """Falling prices, ending at 0, spread over the users' best ratios of value to cost."""
-    paying = (values > 0) & (costs > 0)
-    ratio = np.where(paying, values / np.where(paying, costs, 1.0), 0.0).max(axis=1, initial=0.0)
-    positive = ratio[ratio > 0]
-    if not len(positive):
-        return np.zeros(1)
-    inner = np.quantile(positive, np.linspace(1, 0, max(2, n_points - 1)))
-    low = np.linspace(inner[-1], 0.0, 4)[1:]
-    return np.concatenate([inner, low])
 
 
 def _rank(

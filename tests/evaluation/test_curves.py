@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promo_ray.errors import DataError
-from promo_ray.evaluation.curves import gain_curve, qini, qini_curve, uplift_at
+from promo_ray.evaluation.curves import qini, qini_curve, uplift_at
 
 
 def brute_curve(score: Any, treatment: Any, outcome: Any) -> tuple[list[float], list[float]]:
@@ -133,26 +133,6 @@ def test_bootstrap_draws_users_not_rows() -> None:
     assert many.se == pytest.approx(one.se, rel=0.15)
 
 
-def test_gain_of_perfect_predictions_is_the_best_for_its_spend() -> None:
-    rng = np.random.default_rng(10)
-    value, cost = rng.normal(1.0, 1.0, (500, 2)), rng.uniform(0.5, 2.0, (500, 2))
-    scores = np.column_stack([np.zeros(500), value])
-    curve = gain_curve(value, cost, scores, n_points=30)
-    assert (curve.spend[0], curve.gain[0]) == (0.0, 0.0)
-    assert (np.diff(curve.spend) >= -1e-12).all()
-    assert (np.diff(curve.gain) >= -1e-12).all()
-    assert curve.gain[-1] == pytest.approx(np.maximum(value, 0).max(axis=1).mean())
-    slopes = np.diff(curve.gain) / np.maximum(np.diff(curve.spend), 1e-12)
-    used = np.diff(curve.spend) > 1e-9
-    assert (np.diff(slopes[used]) <= 1e-6).all()  # every further unit of spend earns less
-    assert ((curve.low <= curve.gain) & (curve.gain <= curve.high)).all()
-
-
-def test_gain_of_worthless_offers_is_nothing() -> None:
-    curve = gain_curve(np.full((20, 1), -1.0), np.ones((20, 1)), np.zeros((20, 2)))
-    assert curve.spend.tolist() == curve.gain.tolist() == [0.0, 0.0]
-
-
 @pytest.mark.parametrize(
     ("change", "where"),
     [
@@ -175,8 +155,6 @@ def test_bad_input_names_its_argument(change: dict[str, Any], where: str) -> Non
     assert caught.value.where == where
 
 
-def test_fraction_and_costs_must_make_sense() -> None:
+def test_fraction_must_make_sense() -> None:
     with pytest.raises(DataError, match="fraction"):
         uplift_at([1.0, 2.0], [0, 1], [1.0, 1.0], 0.0)
-    with pytest.raises(DataError, match="cost"):
-        gain_curve(np.ones((3, 1)), -np.ones((3, 1)), np.ones((3, 2)))

@@ -28,10 +28,10 @@ def test_values_follow_their_formulas() -> None:
         "ips": (weight * REWARD).mean(),
         "snips": (weight * REWARD).sum() / weight.sum(),
         "dm": chosen.mean(),
-        "aipw": (chosen + weight * gap).mean(),
-        "sn_aipw": chosen.mean() + (weight * gap).sum() / weight.sum(),
+        "dr": (chosen + weight * gap).mean(),
+        "sndr": chosen.mean() + (weight * gap).sum() / weight.sum(),
     }
-    for method in METHODS:
+    for method in want:
         found = policy_value(POLICY, ACTION, REWARD, CHANCE, q_hat=q, method=method)
         assert found.value == pytest.approx(want[method]), method
         assert found.method == method
@@ -65,7 +65,10 @@ def test_comparison_is_the_paired_difference() -> None:
         found = compare_policies(a, b, action, reward, chance, q_hat=q, method=method)
         one = policy_value(a, action, reward, chance, q_hat=q, method=method)
         two = policy_value(b, action, reward, chance, q_hat=q, method=method)
-        assert found.value == pytest.approx(one.value - two.value)
+        if method == "auto":  # may be drawn into the interval
+            assert abs(found.value - one.value + two.value) < 0.5 * found.se
+        else:
+            assert found.value == pytest.approx(one.value - two.value)
     same = compare_policies(a, a, action, reward, chance, q_hat=q)
     assert (same.value, same.se, same.ess) == (0.0, 0.0, 0.0)
 
@@ -102,7 +105,7 @@ def _logs(n_logs: int, n: int, seed: int) -> dict[str, np.ndarray]:
     return {"x": x, "action": action, "reward": reward, "chance": taken, "mean": mean}
 
 
-@pytest.mark.parametrize("method", ["aipw", "sn_aipw", "ips", "snips"])
+@pytest.mark.parametrize("method", ["dr", "sndr", "ips", "snips"])
 def test_estimates_are_unbiased_and_intervals_cover(method: str) -> None:
     logs = _logs(400, 800, 3)
     policy = np.where(logs["x"] > 0, 1, 2)

@@ -1,0 +1,113 @@
+"""Intervals of off-policy estimates from moments, and when no verdict may be given."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student_t
+
+from promo_ray.evaluation.off_policy_moments import Moments
+
+Floats = NDArray[np.float64]
+
+MIN_EFFECTIVE_SAMPLE = 100.0  # below it the interval of a weighted mean is not to be trusted
+_MAX_WEIGHT_GAP = 0.05  # mean weight may miss 1 by this, or by
+_MAX_WEIGHT_ERRORS = 5.0  # standard errors: its mean is 1 wherever the log covers the policy
+
+
+def effective_size(moments: Moments, side: int) -> float:
+    """(sum |v|)^2 / sum v^2 of weights; `side` 0, 1, or 2 for the difference of two policies."""
+    total, squares = moments.weights[side, :2].tolist()
+    return float(total**2 / squares) if squares > 0 else 0.0
+
+
+def skewed_interval(
+    value: float, influence: Floats, moments: Moments, side: int, level: float
+) -> tuple[float, float, float]:
+    """Ends of an interval with the skewness of the estimate taken in, and its standard error.
+
+    With standard error s, k = (third central moment of the estimate) / s^2 and Student's z,
+    the ends are value + (z^2 / 3 + 1 / 6) k -+ z sqrt(s^2 + z^2 k^2 / 4): the second-order
+    center of Hall 1992 (for a Poisson count also Cai 2005), under the root the width of the
+    score interval, which stays open where no rewarded row was seen. For that case k includes one
+    unseen event of typical size: the sizes of rewards from all rows, the weights from the weights.
+
+    Args:
+        value: estimate.
+        influence: `(d,)` its influence.
+        moments: of the log.
+        side: whose weights, see `effective_size`.
+        level: of the interval, in (0, 1).
+
+    Returns:
+        low, high, standard error.
+    """
+    n, groups = moments.n, moments.n_groups
+    if groups < 2 or not np.isfinite(influence).all():
+        return -np.inf, np.inf, np.inf
+    second = float(influence @ moments.second @ influence)
+    base = influence[: moments.plan.n_base]
+    third = float(np.einsum("i,j,k,ijk", base, base, base, moments.third))
+    unseen = _unseen_event(moments, side)
+    if unseen[0] <= 0 and second <= 1e-26 * np.abs(moments.second).max():  # only rounding
+        return value, value, 0.0
+    second = max(0.0, second)
+    spread = second + unseen[0]
+    k = (third + unseen[1]) / spread / n if spread > 0 else 0.0
+    size = max(3.0, groups / n * effective_size(moments, min(side, 1)))
+    # two coefficients were fitted to the same rows
+    variance = second * groups / (groups - 1) / n**2 * size / (size - 2.0)
+    z = float(student_t.ppf(0.5 + level / 2, size - 1.0))
+    return *skewed_ends(value, variance, k, z), float(np.sqrt(variance))
+
+
+def skewed_ends(
+    value: float, variance: float, k: float, z: float, least: float = 0.0
+) -> tuple[float, float]:
+    """Value + (z^2 / 3 + 1 / 6) k -+ z sqrt(variance + z^2 k^2 / 4), at least up to the value.
+
+    Under the root |k| counts as at least `least`.
+    """
+    center = value + (z * z / 3.0 + 1.0 / 6.0) * k
+    half = z * float(np.sqrt(variance + (z * max(abs(k), least)) ** 2 / 4.0))
+    return min(value, center - half), max(value, center + half)
+
+
+def _unseen_event(moments: Moments, side: int) -> tuple[float, float]:
+    """Second and third power of the contribution of one more rewarded row."""
+    one, two, three = (moments.rewards / moments.n).tolist()
+    central = two - one * one
+    _, squares, cubes, fourths = moments.weights[side].tolist()
+    if central <= 1e-12 * two or squares <= 0:
+        return 0.0, 0.0
+    size = (three - 3.0 * one * two + 2.0 * one**3) / central
+    event = size * size * fourths / squares
+    return event, event * size * cubes / squares
+
+
+def reason_to_withhold(moments: Moments) -> str:
+    """Why the log supports no verdict on the policies; "" if it does."""
+    if moments.n_missing:
+        rows = moments.n + moments.n_missing
+        return f"propensities are missing in {moments.n_missing} of {rows} rows"
+    for p in range(moments.plan.n_policies):
+        column = moments.plan.base(p)
+        mean = float(moments.total[column] / max(1, moments.n))
+        if moments.largest[p] <= 0:
+            return "no overlap: the log holds no row that the policy could have written"
+        gap = np.zeros(len(moments.total))
+        gap[column], gap[0] = 1.0, -mean
+        error = np.sqrt(max(0.0, float(gap @ moments.second @ gap))) / moments.n
+        if abs(mean - 1.0) > max(_MAX_WEIGHT_GAP, _MAX_WEIGHT_ERRORS * error):
+            return (
+                f"no overlap: the mean importance weight must be near 1; got {mean:.3g} "
+                f"(standard error {error:.2g}): the log cannot reach what the policy does, or "
+                "its propensities are wrong"
+            )
+        ess = effective_size(moments, p)
+        if ess < MIN_EFFECTIVE_SAMPLE:
+            return (
+                f"effective sample size must be at least {MIN_EFFECTIVE_SAMPLE:.0f}; got {ess:.0f} "
+                f"of {moments.n} rows"
+            )
+    return ""

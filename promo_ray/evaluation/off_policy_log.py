@@ -1,0 +1,263 @@
+"""Rows of a log, checked, turned into moments chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from promo_ray.errors import DataError
+from promo_ray.evaluation.off_policy_estimators import WITHOUT_MODEL, plan_for
+from promo_ray.evaluation.off_policy_moments import Moments, Side, moments_of
+from promo_ray.response.inputs import arms, finite_matrix, finite_vector, group_codes
+from promo_ray.response.nuisance import arm_outcomes
+from promo_ray.response.trial import folds_of
+
+Floats = NDArray[np.float64]
+
+_CHUNK_CELLS = 1 << 17  # cells of a policy looked at together: they stay in cache
+_N_FOLDS = 5
+_PRIOR_ROWS = 10.0  # rows by which the mean of an arm is drawn to that of all arms
+
+
+class _Model(NamedTuple):
+    """Predicted rewards: row i has those of `table[place[i]]`."""
+
+    table: NDArray[np.floating[Any]]
+    place: NDArray[np.int64] | None
+
+    def rows(self, chunk: slice) -> NDArray[np.floating[Any]]:
+        return self.table[chunk] if self.place is None else self.table[self.place[chunk]]
+
+
+class Rows(NamedTuple):
+    """Rows of a log whose propensity is known, checked.
+
+    Attributes:
+        reward: `(n,)` float64.
+        model: `(n,)` float64 predicted reward of the arm taken; zeros without a model.
+        sides: one per policy.
+        propensity: `(n,)` float64 of the arm taken.
+        groups: `(n,)` int64 numbers of users; None if every row is one.
+        n_missing: rows left out because their propensity is not known.
+        least_model: smallest predicted reward of any arm in any row; 0 without a model.
+        largest_model: the largest.
+    """
+
+    reward: Floats
+    model: Floats
+    sides: tuple[Side, ...]
+    propensity: Floats
+    groups: NDArray[np.int64] | None
+    n_missing: int
+    least_model: float
+    largest_model: float
+
+
+def log_moments(
+    policies: Sequence[Any],
+    action: ArrayLike,
+    reward: ArrayLike,
+    propensity: ArrayLike | None,
+    x: ArrayLike | None = None,
+    q_hat: ArrayLike | None = None,
+    method: str = "auto",
+    groups: ArrayLike | None = None,
+    seed: int = 0,
+) -> Moments:
+    """Moments of a log for one method; arguments as in `policy_value`.
+
+    Raises:
+        ConfigError: unknown method.
+        DataError: bad shape or value, the argument named.
+    """
+    plan = plan_for(method, len(policies))
+    has_model = method not in WITHOUT_MODEL
+    rows = log_rows(policies, action, reward, propensity, x, q_hat, has_model, groups, seed)
+    return moments_of(plan, *rows[:6])
+
+
+def log_rows(
+    policies: Sequence[Any],
+    action: ArrayLike,
+    reward: ArrayLike,
+    propensity: ArrayLike | None,
+    x: ArrayLike | None,
+    q_hat: ArrayLike | None,
+    has_model: bool,
+    groups: ArrayLike | None,
+    seed: int,
+) -> Rows:
+    """Checked rows; arguments as in `policy_value`, `has_model` False leaves `q_hat` out.
+
+    Raises:
+        DataError: bad shape or value, the argument named.
+    """
+    rewards = finite_vector(reward, "reward")
+    n = len(rewards)
+    if n < 2:
+        raise DataError(f"must have at least 2 rows; got {n}", where="reward")
+    names = ("policy_probs", "other_probs")
+    checked = [_policy(p, name, n) for p, name in zip(policies, names, strict=False)]
+    n_arms = _count_arms(checked, names, action)
+    taken = arms(action, "action", n, n_arms=n_arms)
+    chance = _propensities(propensity, taken, n_arms)
+    codes = None if groups is None else group_codes(groups, n)
+    model = None
+    if has_model:
+        model = _model(x, q_hat, taken, rewards, codes, n_arms, seed)
+    is_known = np.isfinite(chance)
+    sides, own, (least, largest) = _sides(
+        checked, names, taken, np.where(is_known, chance, 1.0), model, n_arms
+    )
+    n_missing = n - int(is_known.sum())
+    if n_missing:
+        rewards, own, chance = rewards[is_known], own[is_known], chance[is_known]
+        sides = tuple(Side(s.weight[is_known], s.model[is_known]) for s in sides)
+        codes = None if codes is None else codes[is_known]
+    return Rows(rewards, own, sides, chance, codes, n_missing, least, largest)
+
+
+def _policy(policy: Any, name: str, n: int) -> Any:
+    """Sparse rows, a matrix of floats, or a vector of arms."""
+    if sparse.issparse(policy):
+        rows = sparse.csr_array(policy)
+    else:
+        rows = np.asarray(policy)
+        if rows.dtype.kind not in "fiub":
+            raise DataError("must be numbers", where=name)
+    if rows.ndim not in (1, 2):
+        raise DataError(f"must have one or two dimensions; got {rows.ndim}", where=name)
+    if rows.shape[0] != n:
+        raise DataError(f"must have {n} rows; got {rows.shape[0]}", where=name)
+    return rows
+
+
+def _count_arms(policies: Sequence[Any], names: Sequence[str], action: ArrayLike) -> int:
+    widths = {p.shape[1] for p in policies if p.ndim == 2}
+    if len(widths) > 1:
+        raise DataError(f"must have as many columns as {names[0]}; got {widths}", where=names[1])
+    if widths:
+        return int(widths.pop())
+    taken = finite_vector(action, "action", policies[0].shape[0])
+    largest = max([float(taken.max()), *(float(p.max()) for p in policies)])
+    if not 0 <= largest < 2**31:
+        raise DataError("must hold whole numbers from 0 (control) up", where="action")
+    return 1 + int(largest)
+
+
+def _propensities(values: ArrayLike | None, taken: NDArray[np.int64], n_arms: int) -> Floats:
+    """`(n,)` probability of the arm taken, NaN where it is not known."""
+    n = len(taken)
+    if values is None:
+        return np.full(n, np.nan)
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"must be numbers ({error})", where="propensity") from error
+    if array.ndim == 2:
+        if array.shape != (n, n_arms):
+            raise DataError(f"must be ({n}, {n_arms}); got {array.shape}", where="propensity")
+        if not np.allclose(array.sum(axis=1), 1.0, atol=1e-6, equal_nan=True):
+            raise DataError("rows must sum to 1", where="propensity")
+        array = array[np.arange(n), taken]
+    if array.shape != (n,):
+        raise DataError(f"must have {n} rows; got {array.shape}", where="propensity")
+    bad = np.flatnonzero((array <= 0) | (array > 1))
+    if len(bad):
+        text = f"must lie in (0, 1]; got {array[bad[0]]:g} in row {bad[0]}"
+        raise DataError(text, where="propensity")
+    return array
+
+
+def _model(
+    x: ArrayLike | None,
+    q_hat: ArrayLike | None,
+    taken: NDArray[np.int64],
+    rewards: Floats,
+    codes: NDArray[np.int64] | None,
+    n_arms: int,
+    seed: int,
+) -> _Model:
+    n = len(rewards)
+    if q_hat is not None:
+        q = np.asarray(q_hat)
+        if q.dtype.kind not in "fiub" or q.shape != (n, n_arms):
+            raise DataError(f"must be ({n}, {n_arms}) numbers; got {q.shape}", where="q_hat")
+        return _Model(q, None)
+    users = np.arange(n) if codes is None else codes
+    if x is not None:
+        features = finite_matrix(x, "x", n)
+        return _Model(arm_outcomes(features, taken, rewards, users, n_arms, seed=seed), None)
+    folds = folds_of(users, n, _N_FOLDS, seed)
+    place = folds * n_arms + taken
+    count = np.bincount(place, minlength=_N_FOLDS * n_arms).reshape(_N_FOLDS, n_arms)
+    total = np.bincount(place, weights=rewards, minlength=_N_FOLDS * n_arms).reshape(count.shape)
+    count, total = count.sum(axis=0) - count, total.sum(axis=0) - total
+    mean = total.sum(axis=1, keepdims=True) / np.maximum(1, count.sum(axis=1, keepdims=True))
+    return _Model((total + _PRIOR_ROWS * mean) / (count + _PRIOR_ROWS), folds)
+
+
+def _sides(
+    policies: Sequence[Any],
+    names: Sequence[str],
+    taken: NDArray[np.int64],
+    chance: Floats,
+    model: _Model | None,
+    n_arms: int,
+) -> tuple[tuple[Side, ...], Floats, tuple[float, float]]:
+    """Weights and model values of each policy; prediction for the arm taken; range of all."""
+    n = len(taken)
+    sides = tuple(Side(np.empty(n), np.zeros(n)) for _ in policies)
+    own = np.zeros(n)
+    extremes = [0.0, 0.0] if model is None else [np.inf, -np.inf]
+    step = max(1, _CHUNK_CELLS // n_arms)
+    for start in range(0, n, step):
+        chunk = slice(start, min(n, start + step))
+        arm = taken[chunk]
+        rows = np.arange(len(arm))
+        q = None if model is None else model.rows(chunk)
+        if q is not None:
+            low, high = float(q.min()), float(q.max())
+            if not np.isfinite(high - low):
+                raise DataError("must be finite", where="q_hat")
+            extremes = [min(extremes[0], low), max(extremes[1], high)]
+            own[chunk] = q[rows, arm]
+        for policy, name, side in zip(policies, names, sides, strict=False):
+            probs, mean = _chunk(policy, chunk, name, start, arm, q, n_arms)
+            side.weight[chunk] = probs / chance[chunk]
+            side.model[chunk] = mean
+    return sides, own, (extremes[0], extremes[1])
+
+
+def _chunk(
+    policy: Any,
+    chunk: slice,
+    name: str,
+    start: int,
+    arm: NDArray[np.int64],
+    q: NDArray[np.floating[Any]] | None,
+    n_arms: int,
+) -> tuple[Any, Any]:
+    """Probability of the arm taken and mean prediction, of the rows of a chunk."""
+    rows = np.arange(len(arm))
+    if policy.ndim == 1:
+        chosen = arms(policy[chunk], name, len(arm), n_arms=n_arms)
+        return chosen == arm, 0.0 if q is None else q[rows, chosen]
+    probs = policy[chunk]
+    if sparse.issparse(probs):
+        least = probs.data.min(initial=0.0)
+        total = np.asarray(probs.sum(axis=1)).ravel()
+        own = np.asarray(probs[rows, arm]).ravel()
+        mean = 0.0 if q is None else np.asarray(probs.multiply(q).sum(axis=1)).ravel()
+    else:
+        least, total, own = probs.min(), probs @ np.ones(n_arms, probs.dtype), probs[rows, arm]
+        mean = 0.0 if q is None else np.einsum("ij,ij->i", probs, q)
+    if not least >= 0 or not (np.abs(total - 1.0) <= 1e-5).all():
+        wrong = np.flatnonzero(~(np.abs(total - 1.0) <= 1e-5))
+        hint = f"; row {start + int(wrong[0])} sums to {total[wrong[0]]:g}" if len(wrong) else ""
+        raise DataError(f"rows must be >= 0 and sum to 1{hint}", where=name)
+    return own, mean

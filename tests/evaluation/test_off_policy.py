@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from promo_ray.bench.ope_logs import SETTINGS, CoverageWorld, draw_setting
+from promo_ray.errors import DataError
+from promo_ray.evaluation import (
+    LogBlock,
+    compare_policies,
+    lower_bound,
+    policy_value,
+    release_gate,
+    stream_policy_value,
+)
+from promo_ray.evaluation.checks import Check
+from promo_ray.evaluation.off_policy_moments import CUTS, cut_weights
+from promo_ray.evaluation.policy_value import METHODS
+
+DATA = Path(os.environ.get("PROMO_RAY_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+def _log(n: int, n_arms: int, seed: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    chance = rng.dirichlet(np.full(n_arms, 3.0), n)
+    action = (rng.random(n)[:, None] > chance.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    return {
+        "policy_probs": rng.dirichlet(np.full(n_arms, 2.0), n),
+        "action": action,
+        "reward": rng.random(n) * (1 + action),
+        "propensity": chance[np.arange(n), action],
+        "q_hat": rng.random((n, n_arms)) + 0.5,
+    }
+
+
+def test_cut_methods_follow_their_formulas() -> None:
+    log = _log(600, 4)
+    rows = np.arange(600)
+    weight = log["policy_probs"][rows, log["action"]] / log["propensity"]
+    gap = log["reward"] - log["q_hat"][rows, log["action"]]
+    model = (log["policy_probs"] * log["q_hat"]).sum(axis=1).mean()
+    for method, kind in (("clipped_dr", "clip"), ("switch_dr", "switch"), ("dros", "shrink")):
+        smaller = [cut_weights(weight, cut, kind) for cut in CUTS] + [weight]
+        want = [model + (w * gap).mean() for w in smaller]
+        found = policy_value(**log, method=method).value
+        assert np.abs(np.array(want) - found).min() < 1e-9, method
+    ratio = [
+        (w * log["reward"]).sum() / w.sum()
+        for w in [*(np.minimum(weight, cut) for cut in CUTS), weight]
+    ]
+    found = policy_value(**log, method="clipped_snips").value
+    assert np.abs(np.array(ratio) - found).min() < 1e-9
+
+
+def test_calibrated_model_is_the_regression_of_least_variance() -> None:
+    log = _log(800, 3, 1)
+    rows = np.arange(800)
+    weight = log["policy_probs"][rows, log["action"]] / log["propensity"]
+    controls = np.column_stack(
+        [
+            weight - 1.0,
+            weight * log["q_hat"][rows, log["action"]]
+            - (log["policy_probs"] * log["q_hat"]).sum(axis=1),
+        ]
+    )
+    gains = weight * log["reward"]
+    fitted = np.linalg.lstsq(controls - controls.mean(axis=0), gains - gains.mean(), rcond=None)[0]
+    want = gains - controls @ fitted
+    found = policy_value(**log, method="mrdr")
+    assert found.value == pytest.approx(want.mean())
+    assert found.se == pytest.approx(want.std(ddof=1) / 800**0.5, rel=0.01)
+    for other in ("ips", "snips", "dr", "sndr"):
+        assert found.se < 1.02 * policy_value(**log, method=other).se
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_blocks_give_what_the_whole_log_gives(method: str) -> None:
+    log = _log(900, 4, 2)
+    users = np.arange(900) // 3
+    whole = policy_value(**log, groups=users, method=method)
+
+    def shard(first: int, last: int) -> Iterator[LogBlock]:
+        for start in range(first, last, 150):
+            part = slice(start, start + 150)
+            yield LogBlock(**{k: v[part] for k, v in log.items()}, groups=users[part])
+
+    shards = [lambda a=a, b=b: shard(a, b) for a, b in ((0, 450), (450, 600), (600, 900))]
+    found = stream_policy_value(shards, method)
+    assert found.method == whole.method
+    np.testing.assert_allclose(found[:6], whole[:6], rtol=1e-9)
+
+
+def test_streams_compare_policies_too() -> None:
+    log = _log(600, 3, 3)
+    other = _log(600, 3, 4)["policy_probs"]
+    one = compare_policies(**log, other_probs=other)
+    found = stream_policy_value([lambda: [LogBlock(**log, other_probs=other)]])
+    assert found == one
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_forms_of_a_policy_say_the_same(seed: int) -> None:
+    log = _log(200, 5, seed)
+    chosen = np.random.default_rng(seed).integers(0, 5, 200)
+    rest = {k: v for k, v in log.items() if k != "policy_probs"}
+    forms: list[Any] = [np.eye(5)[chosen], sparse.csr_array(np.eye(5)[chosen]), chosen]
+    found = [policy_value(form, **rest) for form in forms]
+    assert found[0] == found[1] == found[2]
+
+
+def test_against_the_log_is_the_difference_to_its_mean() -> None:
+    log = _log(700, 3, 5)
+    del log["q_hat"]
+    for method in ("dr", "snips", "mrdr"):
+        found = compare_policies(**log, other_probs=None, method=method)
+        own = policy_value(**log, method=method)
+        assert found.value == pytest.approx(own.value - log["reward"].mean())
+
+
+def test_verdicts_are_withheld_with_the_reason() -> None:
+    log = _log(2000, 3, 6)
+    args = {k: v for k, v in log.items() if k != "propensity"}
+    unknown = policy_value(**args, propensity=None)
+    assert np.isnan(unknown.value)
+    assert "propensities are missing in 2000 of 2000" in unknown.withheld
+    some = log["propensity"].copy()
+    some[7] = np.nan
+    partly = policy_value(**args, propensity=some)
+    assert "missing in 1 of 2000" in partly.withheld
+    assert (partly.low, partly.high) == (-np.inf, np.inf)
+    few = policy_value(**{k: v[:60] for k, v in log.items()})
+    assert "effective sample size must be at least 100" in few.withheld
+    never = np.zeros(2000, dtype=int)
+    nowhere = policy_value(never, log["action"].clip(1), log["reward"], log["propensity"])
+    assert nowhere.withheld.startswith("no overlap")
+    wrong = policy_value(**args, propensity=log["propensity"] * 0.5)
+    assert "mean importance weight must be near 1" in wrong.withheld
+    assert policy_value(**log).withheld == ""
+    assert lower_bound(**args, propensity=None).withheld
+
+
+def test_gate_releases_only_what_is_shown_to_be_better() -> None:
+    rng = np.random.default_rng(7)
+    n = 20_000
+    action, chance = rng.integers(0, 2, n), np.full(n, 0.5)
+    reward = (rng.random(n) < 0.1 + 0.05 * action).astype(float)
+    ones, zeros = np.ones(n, int), np.zeros(n, int)
+    assert release_gate(ones, zeros, action, reward, chance).is_released
+    assert release_gate(ones, None, action, reward, chance).is_released
+    assert not release_gate(zeros, ones, action, reward, chance).is_released
+    assert not release_gate(ones, ones, action, reward, chance).is_released
+    assert not release_gate(ones, zeros, action, reward, chance, least_gain=0.2).is_released
+    alarm = Check("sample_ratio", False, 0.0, 1e-3, "arms hold too few users")
+    held = release_gate(ones, zeros, action, reward, chance, checks=[alarm])
+    assert (held.is_released, held.reason) == (False, "withheld: arms hold too few users")
+    assert not release_gate(ones, zeros, action, reward, None).is_released
+
+
+def test_interval_stays_open_when_no_event_was_seen() -> None:
+    n = 1000
+    action = np.arange(n) % 2
+    reward = ((action == 0) & (np.arange(n) % 50 == 0)).astype(float)
+    found = policy_value(np.ones(n, int), action, reward, np.full(n, 0.5))
+    assert found.value == pytest.approx(0.0, abs=1e-3)
+    assert 2.5 / 500 < found.high < 5.0 / 500  # the rule of three, two-sided
+
+
+@pytest.mark.parametrize(("n_arms", "rate"), [(2, 0.1), (10, 0.8)])
+def test_intervals_cover(n_arms: int, rate: float) -> None:
+    world = CoverageWorld(n_arms, rate)
+    value, difference, _, _ = world.truth()
+    hits = []
+    for seed in range(100):
+        log, other = world.draw(2000, seed)
+        own = policy_value(**log.arguments)
+        gap = compare_policies(**log.arguments, other_probs=other)
+        hits.append([own.low <= value <= own.high, gap.low <= difference <= gap.high])
+    assert (np.mean(hits, axis=0) > 0.88).all()
+
+
+def test_automatic_choice_is_near_the_best_method() -> None:
+    setting = SETTINGS[0]
+    errors: dict[str, list[float]] = {m: [] for m in ("auto", "dm", "ips", "snips", "dr", "mrdr")}
+    for seed in range(40):
+        log = draw_setting(setting, seed)
+        for method, found in errors.items():
+            estimate = policy_value(**log.arguments, q_hat=log.q_hat, method=method)
+            found.append(estimate.value - log.truth)
+    rms = {m: float(np.sqrt(np.mean(np.square(e)))) for m, e in errors.items()}
+    assert rms["auto"] < 1.2 * min(rms.values())
+
+
+def test_wrong_model_does_not_mislead_the_automatic_choice() -> None:
+    log = _log(4000, 3, 8)
+    good = policy_value(**log, method="dr")
+    log["q_hat"] = log["q_hat"] - 30.0
+    found = policy_value(**log)
+    assert abs(found.value - good.value) < 4 * good.se
+
+
+def test_lower_bound_holds_and_is_narrower_than_bernstein() -> None:
+    setting = SETTINGS[0]
+    above, ratios = 0, []
+    for seed in range(30):
+        log = draw_setting(setting, seed)
+        found = lower_bound(**log.arguments, q_hat=log.q_hat)
+        above += found.low > log.truth
+        weight = log.policy[np.arange(setting.n), log.action] / log.propensity
+        gains = weight * log.reward
+        term = np.log(2 / 0.05)
+        half = 7 * weight.max() * term / (3 * (setting.n - 1))
+        half += np.sqrt(2 * term * gains.var(ddof=1) / setting.n)
+        ratios.append((log.truth - found.low) / (2 * half))
+    assert above <= 2
+    assert np.mean(ratios) < 0.25
+
+
+def _thrice(log: dict[str, Any]) -> dict[str, Any]:
+    return {k: np.repeat(v, 3, axis=0) for k, v in log.items()}
+
+
+def test_lower_bound_counts_a_user_once() -> None:
+    log = _log(300, 2, 9)
+    once = lower_bound(**log)
+    users = np.repeat(np.arange(300), 3)
+    thrice = lower_bound(**_thrice(log), groups=users)
+    assert thrice.low == pytest.approx(once.low, rel=0.05)
+    assert once.low < once.value
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"level": 1.0}, "level"),
+        ({"least_reward": 0.5}, "reward"),
+        ({"max_weight": 0.1}, "max_weight"),
+    ],
+)
+def test_lower_bound_names_what_it_refuses(change: dict[str, Any], where: str) -> None:
+    with pytest.raises(DataError) as caught:
+        lower_bound(**_log(300, 2, 10), **change)
+    assert caught.value.where == where
+
+
+@pytest.mark.skipif(not (DATA / "open_bandit_small").is_dir(), reason="open_bandit_small is absent")
+@pytest.mark.parametrize("campaign", ["men", "women"])
+def test_open_bandit_log_values_the_policy_that_was_tested_beside_it(campaign: str) -> None:
+    logged, tested = (
+        pq.read_table(DATA / "open_bandit_small" / f"{name}_{campaign}.parquet")
+        for name in ("random", "bts")
+    )
+    action = logged["item_id"].to_numpy().astype(int)
+    n_items = int(max(action.max(), tested["item_id"].to_numpy().max())) + 1
+    shown = np.bincount(tested["item_id"].to_numpy().astype(int), minlength=n_items)
+    policy = np.broadcast_to(shown / shown.sum(), (len(action), n_items))
+    clicks = logged["click"].to_numpy().astype(float)
+    chance = logged["propensity_score"].to_numpy()
+    found = policy_value(policy, action, clicks, chance)
+    assert found.withheld == ""
+    assert found.low <= tested["click"].to_numpy().mean() <= found.high  # 12-15 % of itself, as is
+    assert lower_bound(policy, action, clicks, chance).low < found.value

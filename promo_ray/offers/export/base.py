@@ -83,21 +83,22 @@ class Fields:
     and was not taken is a loss, so none can get lost in silence. `peek` reads without counting.
     """
 
-    def __init__(self, values: Mapping[str, Any], counted: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], counted: Sequence[str]) -> None:
         self._values = values
-        self._counted = dict(leaves(counted))
+        self._counted = counted
         self._used: set[str] = set()
         self._lost: dict[str, str] = {}
 
     @classmethod
     def of_offer(cls, offer: Offer) -> Fields:
         """All fields of an offer; those that differ from their default must be accounted for."""
-        return cls(_whole(offer), to_plain(offer))
+        return cls(_whole(offer), [path for path, _ in leaves(to_plain(offer))])
 
     @classmethod
     def of_json(cls, payload: Mapping[str, Any]) -> Fields:
         """All of a payload must be accounted for, except nulls and empty lists and objects."""
-        return cls(payload, payload)
+        said = [path for path, value in leaves(payload) if value is not None and value != []]
+        return cls(payload, said)
 
     def peek(self, path: str, default: Any = None) -> Any:
         """Value at a path; the default if there is none or it is null."""
@@ -260,7 +261,7 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(node, list) and any(isinstance(v, Mapping) for v in node):
         for i, value in enumerate(node):
             yield from leaves(value, f"{path}[{i}]")
-    elif node is not None and node != []:
+    else:
         yield path, node
 
 

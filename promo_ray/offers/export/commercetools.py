@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from promo_ray.errors import DataError
 from promo_ray.offers.export import predicates
@@ -45,7 +45,7 @@ class Commercetools(Target, Source):
 
     method = "commercetools"
     api = "HTTP API, cart discounts with discount groups (2025-09-30)"
-    reasons = {
+    reasons: ClassVar[Mapping[str, str]] = {
         "scope.skip_on_sale": "is a setting of the project, `BestDeal` or `Stacking`",
         "scope": "patterns have predicates of their own",
         "trigger.kind": "has no members",

@@ -9,7 +9,7 @@ from promo_ray.offers.export import predicates
 from promo_ray.offers.export.base import Fields, Imported, minor_of
 from promo_ray.offers.fields import TAG
 from promo_ray.offers.money import FULL_BP
-from promo_ray.offers.offer import Offer
+from promo_ray.offers.offer import SCHEMA_VERSION, Offer
 from promo_ray.offers.terms import Scope
 
 _HEAD = "cart-discounts"
@@ -38,7 +38,7 @@ def read_discount(fields: Fields) -> Imported:
     for name, path in (("start_at", "validFrom"), ("end_at", "validUntil")):
         if (at := fields.take(f"{_HEAD}.{path}")) is not None:
             plain["window"][name] = at
-    offer = Offer.from_mapping({"schema_version": 2, **plain})
+    offer = Offer.from_mapping({"schema_version": SCHEMA_VERSION, **plain})
     return Imported(offer=offer, losses=fields.losses({}, "is no field of an offer"))
 
 
@@ -97,7 +97,7 @@ def _order(fields: Fields, plain: dict[str, Any]) -> None:
 
 def _default_layer(mechanic: dict[str, Any]) -> str:
     found: str = Offer.from_mapping(
-        {"schema_version": 2, "id": "x", "currency": "EUR", "mechanic": mechanic}
+        {"schema_version": SCHEMA_VERSION, "id": "x", "currency": "EUR", "mechanic": mechanic}
     ).layer
     return found
 
@@ -158,7 +158,9 @@ def _take_names(names: tuple[str, bool, tuple[str, ...]], plain: dict[str, Any])
 
 def _plain(scope: Scope) -> dict[str, Any]:
     return {
-        side: {kind: list(getattr(getattr(scope, side), kind)) for kind in ("products", "categories")}
+        side: {
+            kind: list(getattr(getattr(scope, side), kind)) for kind in ("products", "categories")
+        }
         for side in ("include", "exclude")
     }
 
@@ -211,8 +213,11 @@ def _is_few(fields: Fields, target: str) -> bool:
     is_once = fields.peek(f"{target}.maxOccurrence") == 1
     is_cheapest = fields.peek(f"{target}.selectionMode") == "Cheapest"
     has_trigger = bool(fields.peek(f"{target}.triggerPattern"))
-    return len(parts) == 1 and parts[0].get("minCount") == 1 and is_once and (
-        is_cheapest and not has_trigger
+    return (
+        len(parts) == 1
+        and parts[0].get("minCount") == 1
+        and is_once
+        and (is_cheapest and not has_trigger)
     )
 
 

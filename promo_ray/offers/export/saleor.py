@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from promo_ray.offers.export.base import CannotSayError, Fields, Target, given, percent_of
 from promo_ray.offers.offer import Offer
@@ -26,7 +27,7 @@ class Saleor(Target):
 
     method = "saleor"
     api = "GraphQL API 3.21"
-    reasons = {
+    reasons: ClassVar[Mapping[str, str]] = {
         "scope.skip_on_sale": "cannot tell items on sale",
         "scope.max_units": "only a voucher can hold for one unit, and for no other number",
         "scope.exclude": "excludes nothing",
@@ -53,9 +54,7 @@ class Saleor(Target):
         if fields.peek("trigger.kind") == "automatic":
             fields.take("trigger.kind")
         rule = _rule(fields, offer.layer)
-        rule |= given(
-            name=fields.take("label") or None, channels=fields.take("audience.channels")
-        )
+        rule |= given(name=fields.take("label") or None, channels=fields.take("audience.channels"))
         is_catalogue = "cataloguePredicate" in rule
         return {
             "promotionCreate": {
@@ -87,7 +86,7 @@ def _rule(fields: Fields, layer: str) -> dict[str, Any]:
             fields.lose("stacking.layer", "what holds for everything is taken off the order")
         predicate, kind = _spend(fields), "SUBTOTAL_DISCOUNT"
         return {"orderPredicate": predicate, **reward, "rewardType": kind}
-    if fields.is_everything() or value[0] == "FIXED" and not is_each:
+    if fields.is_everything() or (value[0] == "FIXED" and not is_each):
         raise CannotSayError("scope.include", "amounts are off the order or off named products")
     if fields.peek("mechanic.tiers") is not None:
         raise CannotSayError("scope.include", "promotions on the catalogue need no spend")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from promo_ray.offers.export.base import CannotSayError, Fields, Target, given, share_of
 from promo_ray.offers.offer import Offer
 from promo_ray.registry import register
 
+# argument of the mutation with a code, and of the automatic one
+_ARGUMENTS = {
+    "Basic": ("basicCodeDiscount", "automaticBasicDiscount"),
+    "Bxgy": ("bxgyCodeDiscount", "automaticBxgyDiscount"),
+    "FreeShipping": ("freeShippingCodeDiscount", "freeShippingAutomaticDiscount"),
+}
 _FOREVER = "1970-01-01T00:00:00Z"  # a discount must have a start
 
 
@@ -25,7 +32,7 @@ class Shopify(Target):
 
     method = "shopify"
     api = "GraphQL Admin API 2025-10"
-    reasons = {
+    reasons: ClassVar[Mapping[str, str]] = {
         "id": "the title shows the label",
         "scope.skip_on_sale": "cannot tell items on sale",
         "scope.max_units": "holds for all units",
@@ -64,15 +71,11 @@ class Shopify(Target):
             form, body = "Bxgy", _buy_get(fields, is_coded=code is not None)
         else:
             form, body = "Basic", _basic(fields, kind, offer.layer)
-        way = "Automatic" if code is None else "Code"
-        discount = given(**_head(fields), **({} if code is None else _coded(fields, code)), **body)
-        if way == "Automatic":
-            name = f"automatic{form}Discount" if form != "FreeShipping" else "freeShippingAutomaticDiscount"
-        else:
-            name = {"Basic": "basicCodeDiscount", "Bxgy": "bxgyCodeDiscount"}.get(
-                form, "freeShippingCodeDiscount"
-            )
-        return {f"discount{way}{form}Create": {name: discount}}
+        is_automatic = code is None
+        more = {} if is_automatic else _coded(fields, code)
+        discount = given(**_head(fields), **more, **body)
+        way = "Automatic" if is_automatic else "Code"
+        return {f"discount{way}{form}Create": {_ARGUMENTS[form][is_automatic]: discount}}
 
 
 def _head(fields: Fields) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from promo_ray.offers.export.base import CannotSayError, Fields, Target, given, percent_of
 from promo_ray.offers.money import FULL_BP
@@ -25,7 +26,7 @@ class Vendure(Target):
 
     method = "vendure"
     api = "Admin API v3"
-    reasons = {
+    reasons: ClassVar[Mapping[str, str]] = {
         "scope.skip_on_sale": "cannot tell items on sale",
         "scope.max_units": "holds for all units",
         "scope.exclude": "excludes nothing",
@@ -150,9 +151,7 @@ def _rewards(fields: Fields, layer: str) -> tuple[list[Any], list[Any]]:
     return [], [_operation("facet_based_discount", discount=percent, facets=names["tags"])]
 
 
-def _order_action(
-    fields: Fields, layer: str, amount: int | None, bp: int | None
-) -> dict[str, Any]:
+def _order_action(fields: Fields, layer: str, amount: int | None, bp: int | None) -> dict[str, Any]:
     if layer == "order":
         fields.take("stacking.layer")
     else:

@@ -64,8 +64,8 @@ SPECIAL = {
     "currency": st.sampled_from(["EUR", "USD", "JPY", "KWD"]),
     "code": st.sampled_from(["SAVE", "save 5"]),
     "id": st.sampled_from(["o1", "o2", "an offer", "x"]),
-    "start_at": st.sampled_from([None, "2026-01-05T00:00:00.000000Z", "2026-01-05T07:00:00.000000Z"]),
-    "end_at": st.sampled_from([None, "2026-02-02T00:00:00.000000Z", "2026-02-02T09:30:00.000000Z"]),
+    "start_at": st.sampled_from([None, "2026-01-05T00:00:00Z", "2026-01-05T07:00:00Z"]),
+    "end_at": st.sampled_from([None, "2026-02-02T00:00:00Z", "2026-02-02T09:30:00Z"]),
     "bp": st.sampled_from([None, 1, 1250, 2000, FULL_BP]),
 }
 
@@ -166,7 +166,8 @@ def offers(draw: Any, most: int = 8) -> Offer:
 
 
 def is_lost(path: str, losses: tuple[base.Loss, ...]) -> bool:
-    return any(base._is_below(path, loss.path) or base._is_below(loss.path, path) for loss in losses)
+    names = [loss.path for loss in losses]
+    return any(base._is_below(path, name) or base._is_below(name, path) for name in names)
 
 
 def test_every_platform_of_the_list_is_there() -> None:
@@ -288,7 +289,7 @@ def test_importing_names_what_no_offer_can_say(source: str) -> None:
 
 def test_a_predicate_beyond_offers_is_a_loss_with_its_text() -> None:
     payload = export_offer(EXPRESSIBLE["commercetools"][0], "commercetools").payload
-    payload["cart-discounts"]["cartPredicate"] += " and customer.email = \"a and b\""
+    payload["cart-discounts"]["cartPredicate"] += ' and customer.email = "a and b"'
     imported = import_offer(payload, "commercetools")
     assert [loss.path for loss in imported.losses] == ["cart-discounts.cartPredicate"]
     assert 'customer.email = "a and b"' in imported.losses[0].reason

@@ -253,14 +253,14 @@ def _bundle(fields: Fields) -> tuple[dict[str, Any], dict[str, Any]]:
         "type": "pattern",
         "triggerPattern": [],
         "targetPattern": [_component(fields, f"mechanic.slots[{i}]") for i in slots],
-        "maxOccurrence": fields.take("mechanic.max_times"),
+        **given(maxOccurrence=fields.take("mechanic.max_times")),
         "selectionMode": "MostExpensive",
     }
     if (bp := fields.take("mechanic.bp")) is not None:
-        return _relative(bp), given(**target)
+        return _relative(bp), target
     name = "fixed" if fields.peek("mechanic.price") is not None else "absolute"
     money = fields.take("mechanic.price" if name == "fixed" else "mechanic.amount")
-    return _money(name, fields, money, "ProportionateDistribution"), given(**target)
+    return _money(name, fields, money, "ProportionateDistribution"), target
 
 
 def _component(fields: Fields, slot: str) -> dict[str, Any]:

@@ -176,6 +176,11 @@ class Fields:
         self.lose(f"mechanic.{TAG}", "is said as a reward with a threshold")
         return Threshold(is_spend, tier["min"], tier["amount"], tier["bp"])
 
+    def counts_list_prices(self) -> None:
+        """Spend counts before discounts of the cart; another basis is lost."""
+        if self.take("trigger.spend_basis") != "list":
+            self.lose("trigger.spend_basis", "spend counts before discounts of the cart")
+
     def capped(self, path: str) -> int | None:
         """A cap that holds over all time; one of a day or a week is not taken."""
         return self.take(path) if self.peek("caps.period") == "total" else None
@@ -203,6 +208,8 @@ class Target:
         """See `promo_ray.offers.export.export_offer`."""
         fields, reasons = Fields.of_offer(offer), {**_REASONS, **self.reasons}
         try:
+            if offer.trigger.kind == "member":
+                raise CannotSayError("trigger.kind", "has no members; use a segment of members")
             payload = self.payload(fields, offer)
         except CannotSayError as error:
             payload, fields = {}, Fields.of_offer(offer)

@@ -48,7 +48,6 @@ class Commercetools(Target, Source):
     reasons: ClassVar[Mapping[str, str]] = {
         "scope.skip_on_sale": "is a setting of the project, `BestDeal` or `Stacking`",
         "scope": "patterns have predicates of their own",
-        "trigger.kind": "has no members",
         "trigger.spend_basis": "predicates know one total only",
         "mechanic.max_amount": "has no largest saving",
         "mechanic.unit_cost": "knows no costs",
@@ -70,9 +69,7 @@ class Commercetools(Target, Source):
         key = _key(fields, "id")
         value, target = _reward(fields, offer.layer)
         group, order = _order(fields, offer)
-        has_code = fields.peek("trigger.kind") in ("shared_code", "unique_code")
-        if fields.peek("trigger.kind") != "member":
-            fields.take("trigger.kind")
+        has_code = fields.take("trigger.kind") != "automatic"
         stores = [{"typeId": "store", "key": name} for name in fields.take("audience.channels")]
         label = fields.take("label")
         draft = given(

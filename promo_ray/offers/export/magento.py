@@ -36,8 +36,7 @@ class Magento(Target):
         "scope.skip_on_sale": "cannot tell items on sale",
         "scope.max_units": "limits units of each line, not of the order",
         "scope": "selects by SKU and category",
-        "trigger.kind": "has no members",
-        "trigger.spend_basis": "subtotals are before discounts of the cart",
+        "trigger.spend_basis": "no spend is asked for",
         "mechanic.max_amount": "has no largest saving",
         "mechanic.methods": "holds for all methods",
         "mechanic.max_times": "limits units of each line, not of the order",
@@ -57,10 +56,7 @@ class Magento(Target):
 
     def payload(self, fields: Fields, offer: Offer) -> dict[str, Any]:
         """See `Target.payload`."""
-        trigger, action = fields.peek("trigger.kind"), _action(fields, offer.layer)
-        if trigger != "member":
-            fields.take("trigger.kind")
-        is_coded = trigger in ("shared_code", "unique_code")
+        trigger, action = fields.take("trigger.kind"), _action(fields, offer.layer)
         order = fields.peek("stacking.priority")
         rule = given(
             name=fields.take("id"),
@@ -78,7 +74,7 @@ class Magento(Target):
             sort_order=fields.take("stacking.priority") if order >= 0 else 0,
             **action,
             apply_to_shipping=False,
-            coupon_type="SPECIFIC_COUPON" if is_coded else "NO_COUPON",
+            coupon_type="NO_COUPON" if trigger == "automatic" else "SPECIFIC_COUPON",
             use_auto_generation=trigger == "unique_code",
         )
         payload = {"salesRules": {"rule": rule}}
@@ -151,6 +147,8 @@ def _one_of(fields: Fields, path: str, kind: str, operator: str) -> dict[str, An
 
 def _least(fields: Fields, scope: str | None, is_spend: bool, least: Any) -> dict[str, Any]:
     """Condition on spend or units, of a scope or of the whole cart."""
+    if is_spend:
+        fields.counts_list_prices()
     inside = [] if scope is None else _items(fields, scope)
     if not inside:
         return _condition("Address", "base_subtotal" if is_spend else "total_qty", ">=", least)

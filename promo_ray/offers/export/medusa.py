@@ -53,7 +53,6 @@ class Medusa(Target, Source):
         "trigger.min_units": "has no smallest number of units",
         "trigger.required_scope": "the total of all items counts",
         "trigger.spend_basis": "totals are after discounts",
-        "trigger.kind": "has no members",
         "mechanic.max_amount": "has no largest saving",
         "mechanic.methods": "has no such rule",
         "caps": "a campaign has one budget, over all time",
@@ -67,11 +66,9 @@ class Medusa(Target, Source):
 
     def payload(self, fields: Fields, offer: Offer) -> dict[str, Any]:
         """See `Target.payload`."""
-        kind, trigger = fields.kind, fields.peek("trigger.kind")
+        kind, trigger = fields.kind, fields.take("trigger.kind")
         if trigger == "unique_code":
             raise CannotSayError("trigger.kind", "a promotion has one code")
-        if trigger != "member":
-            fields.take("trigger.kind")
         is_coded = trigger == "shared_code"
         currency = fields.take("currency").lower()
         method = _buy_get(fields) if kind == "buy_get" else _method(fields, offer)

@@ -35,7 +35,6 @@ class Saleor(Target):
         "trigger.min_spend": "promotions on the catalogue need no spend",
         "trigger.min_units": "only vouchers need units",
         "trigger.required_scope": "the total of the order counts",
-        "trigger.kind": "has no members",
         "mechanic.max_amount": "has no largest saving",
         "mechanic.methods": "holds for all methods",
         "mechanic.unit_cost": "knows no costs",
@@ -49,10 +48,8 @@ class Saleor(Target):
 
     def payload(self, fields: Fields, offer: Offer) -> dict[str, Any]:
         """See `Target.payload`."""
-        if fields.peek("trigger.kind") in ("shared_code", "unique_code"):
+        if fields.take("trigger.kind") != "automatic":
             return _voucher(fields, offer.layer)
-        if fields.peek("trigger.kind") == "automatic":
-            fields.take("trigger.kind")
         rule = _rule(fields, offer.layer)
         rule |= given(name=fields.take("label") or None, channels=fields.take("audience.channels"))
         is_catalogue = "cataloguePredicate" in rule
@@ -145,7 +142,6 @@ def _voucher(fields: Fields, layer: str) -> dict[str, Any]:
         fields.take("stacking.layer")
     else:
         fields.lose("stacking.layer", "follows from what the voucher holds for")
-    fields.take("trigger.kind")
     code = fields.take("trigger.code")
     is_once = fields.peek("caps.uses_per_user") == 1
     voucher = given(

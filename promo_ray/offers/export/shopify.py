@@ -38,7 +38,6 @@ class Shopify(Target):
         "scope.max_units": "holds for all units",
         "scope.exclude": "excludes nothing",
         "scope": "what is bought and got has items of its own",
-        "trigger.kind": "has no members",
         "trigger.min_spend": "has one requirement, on what gets cheaper",
         "trigger.min_units": "has one requirement, of spend or of quantity",
         "trigger.required_scope": "the requirement holds for what gets cheaper",
@@ -57,11 +56,9 @@ class Shopify(Target):
 
     def payload(self, fields: Fields, offer: Offer) -> dict[str, Any]:
         """See `Target.payload`."""
-        kind, trigger = fields.kind, fields.peek("trigger.kind")
-        if trigger == "unique_code":
+        if fields.take("trigger.kind") == "unique_code":
             raise CannotSayError("trigger.kind", "a code must be named; more are added later")
-        if trigger != "member":
-            fields.take("trigger.kind")
+        kind = fields.kind
         code = fields.take("trigger.code")
         if kind == "free_shipping":
             form, body = "FreeShipping", _free_shipping(fields)

@@ -33,7 +33,6 @@ class Vendure(Target):
         "scope": "only some actions select items",
         "trigger.min_units": "units are counted of named products or one facet value",
         "trigger.required_scope": "the total of the order counts",
-        "trigger.kind": "has no members",
         "mechanic.max_amount": "has no largest saving",
         "mechanic.methods": "holds for all methods",
         "mechanic.max_times": "is done as often as the units allow",
@@ -51,11 +50,8 @@ class Vendure(Target):
 
     def payload(self, fields: Fields, offer: Offer) -> dict[str, Any]:
         """See `Target.payload`."""
-        kind = fields.peek("trigger.kind")
-        if kind == "unique_code":
+        if fields.take("trigger.kind") == "unique_code":
             raise CannotSayError("trigger.kind", "a promotion has one code")
-        if kind != "member":
-            fields.take("trigger.kind")
         conditions, actions = _rewards(fields, offer.layer)
         conditions += _conditions(fields)
         code = fields.take("trigger.code")

@@ -46,8 +46,7 @@ class Voucherify(Target):
         "scope": "the reward is for the order",
         "trigger.min_units": "needs a rule on named products",
         "trigger.required_scope": "the amount of the order counts",
-        "trigger.spend_basis": "the amount of the order is before discounts",
-        "trigger.kind": "has no members",
+        "trigger.spend_basis": "no spend is asked for",
         "mechanic.unit_cost": "knows no costs",
         "mechanic.choice_of": "gives one product",
         "caps.budget": "only campaigns limit money, over all time",
@@ -63,9 +62,7 @@ class Voucherify(Target):
 
     def payload(self, fields: Fields, offer: Offer) -> dict[str, Any]:
         """See `Target.payload`."""
-        trigger = fields.peek("trigger.kind")
-        if trigger != "member":
-            fields.take("trigger.kind")
+        trigger = fields.take("trigger.kind")
         code, name = fields.take("trigger.code"), fields.take("id")
         discount = _discount(fields, offer.layer)
         rule = _validation(fields, is_campaign=code is None)
@@ -177,6 +174,8 @@ def _validation(fields: Fields, is_campaign: bool) -> dict[str, Any]:
         tests.append(("order.amount", "$more_than_or_equal", [least]))
     if (spend := _hundredths(fields, "trigger.min_spend")) is not None:
         tests.append(("order.amount", "$more_than_or_equal", [spend]))
+    if tests:
+        fields.counts_list_prices()
     if segments := fields.take("audience.segments_any"):
         tests.append(("customer.segment", "$is", segments))
     if segments := fields.take("audience.segments_none"):

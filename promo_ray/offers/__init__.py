@@ -33,13 +33,12 @@ from promo_ray.offers.mechanics.tiered import Tier, Tiered
 from promo_ray.offers.offer import Offer, check_offers, from_terms, offer_schema
 from promo_ray.offers.pricing import price_cart
 from promo_ray.offers.reasons import Reason
+from promo_ray.offers.scope import Scope, Selection
 from promo_ray.offers.terms import (
     Audience,
     Caps,
     Predicted,
     Provenance,
-    Scope,
-    Selection,
     Stacking,
     Trigger,
     Window,

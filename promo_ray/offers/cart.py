@@ -146,6 +146,9 @@ class Context:
     def __post_init__(self) -> None:
         if self.now.tzinfo is None:
             raise DataError(f"must have a time zone; got {self.now}", where="context.now")
+        for name in ("segments", "codes", "unlocked", "lists"):
+            if not isinstance(getattr(self, name), frozenset):
+                raise DataError("must be a frozenset of texts", where=f"context.{name}")
 
 
 class Discount(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -157,7 +157,7 @@ class Field:
 
 
 @cache
-def fields_of(cls: type) -> dict[str, Field]:
+def fields_of(cls: Any) -> dict[str, Field]:
     """Fields of a record class by name."""
     hints = get_type_hints(cls, include_extras=True)
     return {f.name: Field.of(hints[f.name]) for f in dataclasses.fields(cls)}
@@ -169,7 +169,8 @@ def validate(record: Any, where: str) -> None:
     Raises:
         DataError: names the field, as `where.field`.
     """
-    for name, field in fields_of(type(record)).items():
+    kind: Any = type(record)
+    for name, field in fields_of(kind).items():
         field.check(getattr(record, name), f"{where}.{name}")
 
 
@@ -194,7 +195,7 @@ def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
     return bool(field.default is not dataclasses.MISSING and value == field.default)
 
 
-def from_plain(cls: type[T], plain: Any, where: str) -> T:
+def from_plain(cls: Callable[..., T], plain: Any, where: str) -> T:
     """Record of its JSON form.
 
     Raises:
@@ -225,7 +226,7 @@ def _read_tagged(family: str, plain: Any, where: str) -> Any:
     if not isinstance(plain, Mapping):
         raise DataError(f"must be an object; got {type(plain).__name__}", where=where)
     known = methods(family)
-    tag = plain.get(TAG)
+    tag = str(plain.get(TAG))
     if tag not in known:
         raise DataError(f"must be one of {', '.join(known)}; got {tag!r}", where=f"{where}.{TAG}")
     return from_plain(known[tag], {k: v for k, v in plain.items() if k != TAG}, where)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -69,27 +70,35 @@ def check_int(value: object, low: int, high: int, where: str) -> None:
         raise DataError(f"must be an integer in [{low}, {high}]; got {value!r}", where=where)
 
 
-def spread(total: int, prices: Sequence[int], quantities: Sequence[int]) -> list[tuple[int, int]]:
-    """Spread a sum over units in proportion to their price, by largest remainder.
+def allocate(
+    off: Sequence[int], den: int, quantities: Sequence[int], limit: int | None
+) -> tuple[int, list[tuple[int, int]]]:
+    """Whole minor units off each unit, by largest remainder (Hamilton's method).
 
-    Source: Hamilton's method of apportionment. A unit never gets more than its price.
+    The sum is rounded once, so that what is left to pay is rounded half up. No unit gets more
+    than its exact share rounded up.
 
     Args:
-        total: minor units, 0 <= total <= sum of price * quantity.
-        prices: price of one unit of each run of equal units, minor units >= 0.
+        off: exact share of one unit of each run of equal units, times `den`; >= 0.
+        den: denominator, >= 1.
         quantities: units in each run.
+        limit: largest sum; shares above it are scaled down. None = none.
 
     Returns:
-        For each run `(share, n_more)`: every unit gets `share`, and `n_more` of its units one
-        cent more. Remainders that tie go to the earlier run.
+        The sum, and for each run `(share, n_more)`: every unit gets `share`, and the first
+        `n_more` of them one more. Remainders that tie go to the earlier run.
     """
-    whole = sum(p * q for p, q in zip(prices, quantities, strict=True))
-    if whole == 0:
-        return [(0, 0)] * len(prices)
-    shares = [divmod(total * p, whole) for p in prices]
-    left = total - sum(s * q for (s, _), q in zip(shares, quantities, strict=True))
-    more = [0] * len(prices)
-    for i in sorted(range(len(prices)), key=lambda i: -shares[i][1]):
-        more[i] = min(left, quantities[i])
-        left -= more[i]
-    return [(s, m) for (s, _), m in zip(shares, more, strict=True)]
+    exact = sum(map(operator.mul, off, quantities))
+    total = (2 * exact + den - 1) // (2 * den)
+    if limit is not None and total > limit:
+        off, den, total = [limit * o for o in off], exact, limit
+    shares, rests = zip(*[divmod(o, den) for o in off], strict=True)
+    left = total - sum(map(operator.mul, shares, quantities))
+    more = [0] * len(off)
+    if left:
+        for i in sorted(range(len(off)), key=rests.__getitem__, reverse=True):
+            more[i] = min(left, quantities[i])
+            left -= more[i]
+            if not left:
+                break
+    return total, list(zip(shares, more, strict=True))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Any
 
 from promo_ray.errors import DataError
@@ -24,7 +24,8 @@ from promo_ray.offers.mechanics.base import Mechanic, is_null
 from promo_ray.offers.mechanics.gift import Gift
 from promo_ray.offers.migrate import migrated
 from promo_ray.offers.money import minor_digits, scaled, text_of, unscaled
-from promo_ray.offers.terms import Audience, Caps, Provenance, Scope, Stacking, Trigger, Window
+from promo_ray.offers.scope import Scope
+from promo_ray.offers.terms import Audience, Caps, Provenance, Stacking, Trigger, Window
 from promo_ray.registry import methods
 
 SCHEMA_VERSION = 2
@@ -93,18 +94,30 @@ class Offer:
             if self.caps.floor_price is not None or self.caps.min_margin_bp is not None:
                 return "caps", "must have no floor_price and no min_margin_bp for shipping"
         if isinstance(self.mechanic, Gift):
+            if self.scope != Scope():
+                return "scope", "must be empty for a gift; use trigger.required_scope"
             if self.stacking.in_group == "best":
                 return "stacking.in_group", "must not be best for a gift, which saves no money"
             if self.caps.per_order_money is not None:
                 return "caps.per_order_money", "must be null for a gift, which saves no money"
         return None
 
-    @property
+    @cached_property
     def layer(self) -> str:
         """`item`, `order` or `shipping`."""
         return self.stacking.layer or self.mechanic.layers[0]
 
-    @property
+    @cached_property
+    def has_caps(self) -> bool:
+        """Whether any cap is set."""
+        return self.caps != Caps()
+
+    @cached_property
+    def is_for_all(self) -> bool:
+        """Whether every user may have it."""
+        return self.audience == Audience()
+
+    @cached_property
     def order(self) -> tuple[int, str]:
         """What offers of one layer are sorted by: priority, then id."""
         return self.stacking.priority, self.id
@@ -191,7 +204,8 @@ def from_terms(row: Mapping[str, Any], currency: str = "USD") -> Offer:
     """
     where = f"offer {row.get('offer_id')!r}"
     digits = minor_digits(currency)
-    known = {kind.terms_name: kind for kind in methods(MECHANICS).values() if kind.terms_name}
+    kinds: Iterable[Any] = methods(MECHANICS).values()
+    known = {kind.terms_name: kind for kind in kinds if kind.terms_name}
     name = row.get("mechanic")
     if name not in known:
         raise DataError(

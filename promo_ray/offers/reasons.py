@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Reason codes of rejected offers, in the order in which they are looked at."""
+    """Reason codes of rejected offers, in the order of the checks."""
 
     words: str
 
@@ -36,19 +36,19 @@ class Reason(StrEnum):
     USER_USES_SPENT = "user_uses_spent", "the user has no use left"
     USER_MONEY_SPENT = "user_money_spent", "the user got as much as the offer gives to one user"
     GROUP_TAKEN = "group_taken", "an earlier offer of its group applied"
-    GROUP_BEATEN = "group_beaten", "another offer of its group saves more"
     LAYER_CLOSED = "layer_closed", "an exclusive offer and another of its layer exclude each other"
     NOT_COMBINABLE = "not_combinable", "it does not combine with an offer that applied"
-    BELOW_MIN_SPEND = "below_min_spend", "the cart is below the smallest spend"
     BELOW_MIN_UNITS = "below_min_units", "the cart has too few of the units it asks for"
+    BELOW_MIN_SPEND = "below_min_spend", "the cart is below the smallest spend"
+    GIFT_OUT_OF_STOCK = "gift_out_of_stock", "the gift is not in stock"
     NO_SHIPPING = "no_shipping", "the cart has no shipping"
-    WRONG_METHOD = "wrong_method", "not for this method of shipping"
     NOT_IN_SCOPE = "not_in_scope", "no unit of the cart is in scope"
     CLOSED = "closed", "other offers closed all units in scope"
     COST_UNKNOWN = "cost_unknown", "the cost of the units is not known, so no margin can be kept"
+    WRONG_METHOD = "wrong_method", "not for this method of shipping"
     BELOW_THRESHOLD = "below_threshold", "no tier is reached"
     BUNDLE_INCOMPLETE = "bundle_incomplete", "the cart holds no whole bundle"
     TOO_FEW_UNITS = "too_few_units", "not enough units to buy and to get"
     NO_PRICE_CHANGE = "no_price_change", "a message changes no price"
-    GIFT_OUT_OF_STOCK = "gift_out_of_stock", "the gift is not in stock"
     NOTHING_LEFT = "nothing_left", "nothing can be taken off: price, floor or margin is reached"
+    GROUP_BEATEN = "group_beaten", "another offer of its group saves more"

@@ -1,11 +1,10 @@
-"""What goes with a mechanic: where, on what condition, for whom, when, with what limits."""
+"""What goes with a mechanic: on what condition, for whom, when, with what limits."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -13,6 +12,7 @@ from promo_ray.errors import DataError
 from promo_ray.offers.fields import Between, Count, Money, Name, Names, OneOf, SomeMoney, validate
 from promo_ray.offers.money import FULL_BP
 from promo_ray.offers.reasons import Reason
+from promo_ray.offers.scope import Scope
 
 LAYERS = ("item", "order", "shipping")
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -20,94 +20,6 @@ _MAX_SALT = 64  # bytes of UTF-8
 
 Layer = Annotated[str, OneOf(LAYERS)]
 Weekday = Annotated[str, OneOf(WEEKDAYS)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Items by what they are; an item is selected if any of the lists names it.
-
-    Attributes:
-        products: item ids.
-        categories: category paths, parts split by " > "; a path covers all below it.
-        brands: brands.
-        tags: tags.
-    """
-
-    products: Names = ()
-    categories: Names = ()
-    brands: Names = ()
-    tags: Names = ()
-
-    def __post_init__(self) -> None:
-        validate(self, "selection")
-
-    @cached_property
-    def marks(self) -> frozenset[str]:
-        """The lists as one set; `CartLine.marks` of a selected item meets it."""
-        lists = (("p", self.products), ("c", self.categories), ("b", self.brands), ("t", self.tags))
-        return frozenset(f"{kind}:{name}" for kind, names in lists for name in names)
-
-    def names(self) -> list[str]:
-        """Plain words for what is selected; of a category path the last part."""
-        paths = [path.rpartition(" > ")[2] for path in self.categories]
-        return [*paths, *self.brands, *self.tags, *self.products]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scope:
-    """Units that an offer may touch.
-
-    Attributes:
-        include: what is in; empty = everything.
-        exclude: what is out all the same; empty = nothing.
-        skip_on_sale: leave out items whose price is already reduced.
-        max_units: touch at most so many units per order, the cheapest first; None = all.
-    """
-
-    include: Selection = field(default_factory=Selection)
-    exclude: Selection = field(default_factory=Selection)
-    skip_on_sale: bool = False
-    max_units: Count | None = None
-
-    def __post_init__(self) -> None:
-        validate(self, "scope")
-        both = self.include.marks & self.exclude.marks
-        if both and both == self.include.marks:
-            raise DataError("must not exclude all that it includes", where="scope.exclude")
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        products: tuple[str, ...] = (),
-        categories: tuple[str, ...] = (),
-        brands: tuple[str, ...] = (),
-        tags: tuple[str, ...] = (),
-    ) -> Scope:
-        """Scope that includes a selection and excludes nothing."""
-        return cls(
-            include=Selection(products=products, categories=categories, brands=brands, tags=tags)
-        )
-
-    def covers(self, marks: frozenset[str], is_on_sale: bool = False) -> bool:
-        """Whether an item with these marks (`CartLine.marks`) is in scope."""
-        inside = self.include.marks
-        if inside and inside.isdisjoint(marks):
-            return False
-        if self.skip_on_sale and is_on_sale:
-            return False
-        return self.exclude.marks.isdisjoint(marks)
-
-    def describe(self) -> str:
-        """Plain words."""
-        text = ", ".join(self.include.names()) or "everything"
-        if names := self.exclude.names():
-            text += f" except {', '.join(names)}"
-        if self.skip_on_sale:
-            text += ", items on sale excluded"
-        if self.max_units is not None:
-            text += f", at most {self.max_units} {'unit' if self.max_units == 1 else 'units'}"
-        return text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from promo_ray.errors import DataError
 from promo_ray.offers.cart import CartLine
 from promo_ray.offers.fields import Count, validate
 from promo_ray.offers.money import FULL_BP
 from promo_ray.offers.reasons import Reason
-from promo_ray.offers.terms import Scope
+from promo_ray.offers.scope import Scope
+
+# What offers took off a unit, the last one first: what went before it, offer id, minor units.
+Taken: TypeAlias = "tuple[Taken | None, str, int]"
 
 
 class Units(NamedTuple):
-    """A run of equal units in the scope of an offer; money in minor units.
+    """A run of equal units; money in minor units.
 
     Attributes:
         line: a cart line that holds the item.
         quantity: units in the run, >= 1.
-        price: price of one unit after the offers that came first.
-        item_price: price of one unit after item offers.
-        room: the most that the offer may take off one unit, 0 to `price`.
+        price: price of one unit after the offers so far.
+        item_price: price of one unit after the item offers so far.
+        room: the most that the offer at hand may take off one unit, 0 to `price`.
+        item: number of the item in the canonical order.
+        taken: what offers took off each unit.
+        marks: what offers left on the units, see `promo_ray.offers.units`.
     """
 
     line: CartLine
@@ -30,6 +36,9 @@ class Units(NamedTuple):
     price: int
     item_price: int
     room: int
+    item: int = 0
+    taken: Taken | None = None
+    marks: int = 0
 
     def basis(self, base: str) -> int:
         """Price that a reward is computed on: `initial` or `running`."""
@@ -120,7 +129,7 @@ class Slot:
 
     def holds(self, line: CartLine) -> bool:
         """Whether the units of a line fit."""
-        return self.scope.covers(line.marks, line.is_on_sale)
+        return self.scope.holds(line)
 
     def describe(self) -> str:
         """Plain words."""

@@ -79,5 +79,6 @@ class BuyGet(Mechanic):
     def describe(self, money: Callable[[int], str], place: str) -> str:
         """See `Mechanic.describe`."""
         what = "for free" if self.bp == FULL_BP else f"at {percent(self.bp)} off"
-        limit = "" if self.max_times is None else f", at most {self.max_times} times"
+        times = "once" if self.max_times == 1 else f"{self.max_times} times"
+        limit = "" if self.max_times is None else f", at most {times}"
         return f"buy {self.buy.describe()}, get {self.get.describe()} {what} ({self.pick}){limit}"

@@ -13,7 +13,7 @@ from promo_ray.offers.mechanics.base import Mechanic, Reward, Slot, Units, given
 from promo_ray.offers.mechanics.matching import dearest_sets, most_sets
 from promo_ray.offers.money import scaled, unscaled
 from promo_ray.offers.reasons import Reason
-from promo_ray.offers.terms import Scope
+from promo_ray.offers.scope import Scope
 from promo_ray.registry import register
 
 

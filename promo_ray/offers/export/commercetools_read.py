@@ -10,7 +10,7 @@ from promo_ray.offers.export.base import Fields, Imported, minor_of
 from promo_ray.offers.fields import TAG
 from promo_ray.offers.money import FULL_BP
 from promo_ray.offers.offer import SCHEMA_VERSION, Offer
-from promo_ray.offers.terms import Scope
+from promo_ray.offers.scope import Scope
 
 _HEAD = "cart-discounts"
 _LAYERS = {"3": "item", "2": "order", "1": "shipping"}

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from promo_ray.offers.terms import Scope, Selection
+from promo_ray.offers.scope import Scope, Selection
 
 EVERYTHING = "1 = 1"
 GROUPS = "customer.customerGroup.key"

@@ -170,7 +170,8 @@ class Fields:
         """
         if len(self.peek("mechanic.tiers")) > 1 or self.peek("mechanic.repeat_every"):
             raise CannotSayError("mechanic.tiers", "takes one threshold, no tiers and no repeats")
-        self.take("mechanic.cumulative")  # of one tier the sum is that tier
+        if self.take("mechanic.cumulative"):
+            self.lose("mechanic.cumulative", "of one tier the sum is that tier")
         tier = {k: self.take(f"mechanic.tiers[0].{k}") for k in ("min", "amount", "bp")}
         is_spend = self.take("mechanic.basis") == "spend"
         self.lose(f"mechanic.{TAG}", "is said as a reward with a threshold")

@@ -1,4 +1,4 @@
-"""Time of pricing one cart; every record says what it was measured on."""
+"""Time of pricing one cart and many; every record says what it was measured on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from promo_ray.bench.offers_batch import records as many_carts
 from promo_ray.bench.offers_cases import NOW, Case, Draw, draw_cases
 from promo_ray.bench.offers_judges import violations
 from promo_ray.offers import (
@@ -80,7 +81,7 @@ def _of_a_shop(rng: np.random.Generator) -> tuple[Offer, ...]:
 
 
 def run(quick: bool = False) -> Iterator[dict[str, Any]]:
-    """Records: milliseconds per cart with 100 offers, and violations on random carts."""
+    """Records: milliseconds per cart with 100 offers, many carts, violations on random carts."""
     n_carts = 300 if quick else 2000
     for name, make in (("all 100 apply", _all_apply), ("100 of a shop", _of_a_shop)):
         rng = stream(0, "bench.offers", name)
@@ -88,7 +89,8 @@ def run(quick: bool = False) -> Iterator[dict[str, Any]]:
         yield _timed(name, [Case(_cart(rng), offers, _customer(i)) for i in range(n_carts)])
     rng = stream(1, "bench.offers")
     yield _timed("random, up to 12 offers", draw_cases(rng, n_carts))
-    yield _judged(2_000 if quick else 1_000_000)
+    yield _judged(2_000 if quick else 100_000)
+    yield from many_carts(quick)
 
 
 def _cart(rng: np.random.Generator) -> Cart:

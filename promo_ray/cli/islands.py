@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,7 @@ def islands_command(
         taken = sum(m["n_taken"] for m in migrations if m["island"] == island)
         sys.stdout.write(
             f"island {island + 1:<4} rounds {row['round']:<7g} evals {row['n_evals']:<10g} "
-            f"best {row['best'] + 0.0:<12.6g} mean {row['mean'] + 0.0:<12.6g} "
+            f"best {row['best'] + 0.0:<12.6g} {_broken(row)}mean {row['mean'] + 0.0:<12.6g} "
             f"diversity {row['diversity']:<9.3g} migrants taken {taken}\n"
         )
     stays = ancestry(record.history, migrations)
@@ -56,6 +57,18 @@ def islands_command(
         except OSError as error:
             sys.stderr.write(f"error: output must be writable; {out}: {error.strerror}\n")
             raise typer.Exit(2) from error
-    best = max((float(row["best"]) + 0.0 for row in last.values()), default=None)
-    facts = {"job": "islands", "artifact": out, "rounds": list(record.rounds), "best": best}
+    best = min(last.values(), key=lambda r: (r.get("violation", 0.0), -r["best"]), default=None)
+    facts = {
+        "job": "islands",
+        "artifact": out,
+        "rounds": list(record.rounds),
+        "best": None if best is None else float(best["best"]) + 0.0,
+        "violation": None if best is None else float(best.get("violation", 0.0)),
+    }
     sys.stdout.write(json_line({**facts, "migrations": len(migrations)}) + "\n")
+
+
+def _broken(row: Mapping[str, float]) -> str:
+    """How far the best of an island breaks rules; empty if it keeps them."""
+    violation = row.get("violation", 0.0)
+    return f"violation {violation:<10.3g} " if violation else ""

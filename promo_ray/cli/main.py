@@ -116,10 +116,13 @@ def doctor() -> None:
         sys.stdout.write(f"{name:<14} {version}\n")
     free = shutil.disk_usage(".").free // 2**30
     sys.stdout.write(f"CPUs           {os.cpu_count()}\nfree disk      {free} GiB\n")
-    from promo_ray.optimizers import gpu, native  # not on top: see cli.job
+    from promo_ray.offers.native import kernel  # not on top: see cli.job
+    from promo_ray.optimizers import gpu, native
 
     words = "compiled" if native.kernel else "missing, searches take five times as long: reinstall"
     sys.stdout.write(f"CPU kernels    {words}\n")
+    words = "compiled" if kernel else "missing, many carts take a hundred times as long: reinstall"
+    sys.stdout.write(f"cart pricer    {words}\n")
     words = "ready" if gpu.kernels else "missing, tensor code instead: pip install triton"
     sys.stdout.write(f"GPU kernels    {words}\n")
     has_key = "PROMO_RAY_PSEUDONYM_KEY" in os.environ

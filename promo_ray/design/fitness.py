@@ -1,12 +1,13 @@
 """Fitness of whole populations of menus: value of the best allocation under the budget.
 
 Every user gets the offer of the menu with the largest value less price times cost, or none. The
-price is the dual of the budget; it is bisected for all menus at once. Value and cost of an offer
-are shared by all menus that hold it.
+price is the dual of the budget, found for every menu by itself. Value and cost of an offer are
+computed once, when a menu first holds it, and shared by all menus that do.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +15,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from promo_ray.errors import ConfigError, DataError
+from promo_ray.design import native
+from promo_ray.design.columns import Columns
+from promo_ray.design.fitness_torch import tensor_scores
+from promo_ray.errors import ConfigError
 
-_N_RUNGS = 64  # prices tried first: quantiles of value per cost
-_N_HALVINGS = 4  # halvings between two rungs: 1,024 steps of price in all
-_CHUNK = 1 << 17  # users times menus per pass; a float32 array of it fits a second-level cache
+_TOLERANCE = 1e-6  # relative gap between value and bound at which the search of a price ends
+_STORE_BYTES = 1 << 29  # value and cost of offers met so far
+_MOST_MENUS = 1 << 12  # per call of the kernel
+_FIRST_SIZE = 64  # columns that the store begins with
 
 
 class MenuScores(NamedTuple):
@@ -42,41 +47,44 @@ class MenuFitness:
     """Values menus on a sample of users; picklable, the same sample for all menus.
 
     Args:
-        value: `(n, g)` expected value of each offer of the grid for each user, net of its
-            costs; -inf = not eligible.
-        cost: `(n, g)` expected use of the budget, finite and >= 0.
+        columns: the sample.
         budget_per_user: budget over the number of users; None = unlimited.
         fixed_cost: value lost per user for every offer that stands in the menu (what it costs to
-            run an offer, over the number of users of the campaign); scalar or `(g,)`.
+            run an offer, over the number of users of the campaign); scalar or one per offer.
+        n_threads: threads that share the menus of a call; changes no bit.
 
     Raises:
-        DataError: shapes differ, NaN, negative cost, or no user.
-        ConfigError: negative budget.
+        ConfigError: a setting out of range.
     """
 
     def __init__(
         self,
-        value: ArrayLike,
-        cost: ArrayLike,
+        columns: Columns,
         *,
         budget_per_user: float | None,
         fixed_cost: ArrayLike = 0.0,
+        n_threads: int = 1,
     ) -> None:
-        value, cost = checked_sample(value, cost)
         if budget_per_user is not None and not budget_per_user >= 0:
             raise ConfigError(f"budget_per_user must be >= 0; got {budget_per_user}")
-        self.n_users, self.n_offers = value.shape
+        if n_threads < 1:
+            raise ConfigError(f"n_threads must be >= 1; got {n_threads}")
+        self.columns = columns
         self.budget_per_user = budget_per_user
-        self._fixed = np.append(np.broadcast_to(np.asarray(fixed_cost, float), self.n_offers), 0.0)
-        # users whom no offer can please never take one; leaving them out changes no sum
-        is_open = (value > 0).any(axis=1)
-        self._value = _with_empty(value[is_open])
-        self._cost = _with_empty(cost[is_open])
-        self._rungs = _price_rungs(self._value, self._cost)
-        self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self.fixed_cost = np.asarray(fixed_cost, dtype=np.float64)
+        if self.fixed_cost.shape not in ((), (columns.n_offers,)):
+            raise ConfigError(
+                f"fixed_cost must be one number or one per offer; got {self.fixed_cost.shape}"
+            )
+        self.n_threads = n_threads
+        self._store = _Store(columns, self._budget())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_on_device": {}}
+        return {**self.__dict__, "_store": _Store(self.columns, self._budget())}
+
+    def _budget(self) -> float:
+        limit = np.inf if self.budget_per_user is None else self.budget_per_user
+        return float(limit * self.columns.n_users)
 
     def __call__(self, menus: Tensor) -> Tensor:
         """Value of each menu per user: `(*batch, pop, slots)` int64 to `(*batch, pop)` float64."""
@@ -86,125 +94,118 @@ class MenuFitness:
         """Value, bound, price and spend of menus.
 
         Args:
-            menus: `(*batch, pop, slots)` int64 rows of the grid, -1 = empty slot; an offer that
-                stands in two slots pays its fixed cost twice.
+            menus: `(*batch, pop, slots)` int64 offers, -1 = empty slot; an offer that stands in
+                two slots pays its fixed cost twice.
 
         Returns:
-            The same bits for any batch and order of menus.
+            The same bits for any batch and order of menus on one kind of device.
+
+        Raises:
+            ConfigError: more than 64 slots.
         """
-        shape = menus.shape[:-1]
-        flat = torch.where(menus < 0, self.n_offers, menus).reshape(-1, menus.shape[-1])
-        size = max(1, _CHUNK // max(1, self._value.shape[1]))
-        parts = [self._score(chunk) for chunk in torch.split(flat, size)]
-        columns = [torch.cat(column).reshape(shape) for column in zip(*parts, strict=True)]
-        return MenuScores(*columns)
-
-    def _score(self, menus: Tensor) -> MenuScores:
-        n = self.n_users
-        fixed = torch.from_numpy(self._fixed).to(menus.device)[menus].sum(-1)
-        zero = torch.zeros(len(menus), dtype=torch.float64, device=menus.device)
-        spend_low, value_low = self._allocate(menus, zero)
-        if self.budget_per_user is None:
-            return MenuScores(value_low / n - fixed, value_low / n - fixed, zero, spend_low / n)
-        budget = self.budget_per_user * n
-        is_slack = spend_low <= budget
-        all_value, all_spend = value_low, spend_low
-        rungs = torch.from_numpy(self._rungs).to(menus.device)
-        low, high = torch.zeros_like(menus[:, 0]), torch.full_like(menus[:, 0], len(rungs) - 1)
-        # the last rung spends on free offers alone
-        spend_high, value_high = self._allocate(menus, rungs[high])
-        for _ in range((len(rungs) - 2).bit_length()):
-            middle = (low + high) // 2
-            spend, value = self._allocate(menus, rungs[middle])
-            fits = spend <= budget
-            low, high = torch.where(fits, low, middle), torch.where(fits, middle, high)
-            spend_low, value_low = _choose(fits, (spend_low, value_low), (spend, value))
-            spend_high, value_high = _choose(fits, (spend, value), (spend_high, value_high))
-        price_low, price_high = rungs[low], rungs[high]
-        for _ in range(_N_HALVINGS):
-            price = ((price_low + price_high) / 2).float().double()
-            spend, value = self._allocate(menus, price)
-            fits = spend <= budget
-            price_low, price_high = _choose(fits, (price_low, price), (price, price_high))
-            spend_low, value_low = _choose(fits, (spend_low, value_low), (spend, value))
-            spend_high, value_high = _choose(fits, (spend, value), (spend_high, value_high))
-        # low overspends, high fits: the rest of the budget pays for a share of the way to low
-        share = ((budget - spend_high) / (spend_low - spend_high)).clamp(0, 1)
-        value = value_high + share * (value_low - value_high)
-        spend = spend_high + share * (spend_low - spend_high)
-        bound_low = value_low + price_low * (budget - spend_low)
-        bound_high = value_high + price_high * (budget - spend_high)
-        bound = torch.minimum(bound_low, bound_high)
+        shape, slots = menus.shape[:-1], menus.shape[-1]
+        if slots > native.MAX_SLOTS:
+            raise ConfigError(f"menus must have at most {native.MAX_SLOTS} slots; got {slots}")
+        flat = menus.reshape(-1, slots).cpu().numpy()
+        n, parts = self.columns.n_users, []
+        size = _MOST_MENUS
+        if self._store.most < self.columns.n_offers:  # what a chunk holds must fit the store
+            size = max(1, min(size, self._store.most // max(1, slots)))
+        for start in range(0, len(flat), size):
+            local = self._store.local(flat[start : start + size])
+            parts.append(self._score(local, menus.device))
+        found = np.concatenate(parts) if parts else np.empty((0, 4))
+        fixed = np.where(
+            flat < 0, 0.0, np.broadcast_to(self.fixed_cost, self.columns.n_offers)[flat]
+        ).sum(axis=1)
+        columns = (
+            found[:, 0] / n - fixed, found[:, 1] / n - fixed, found[:, 2], found[:, 3] / n
+        )  # fmt: skip
         return MenuScores(
-            value=torch.where(is_slack, all_value, value) / n - fixed,
-            bound=torch.where(is_slack, all_value, bound) / n - fixed,
-            price=torch.where(is_slack, 0.0, price_high),
-            spend=torch.where(is_slack, all_spend, spend) / n,
+            *(torch.from_numpy(c.copy()).reshape(shape).to(menus.device) for c in columns)
         )
 
-    def _allocate(self, menus: Tensor, price: Tensor) -> tuple[Tensor, Tensor]:
-        """Spend and value over the sample when every user takes the best at a price, float64."""
-        all_values, all_costs = self._tensors(menus.device)
-        minus = -price.float().unsqueeze(-1)  # exact: prices are float32 numbers
-        best = torch.zeros(len(menus), all_values.shape[1], device=menus.device)
-        cost, is_better = torch.zeros_like(best), torch.empty_like(best)
-        for slot in menus.unbind(-1):
-            slot_cost = all_costs.index_select(0, slot)
-            net = all_values.index_select(0, slot).addcmul_(minus, slot_cost)
-            # a mask of floats and lerp by 0 or 1 are exact, and ten times as fast as where
-            torch.gt(net, best, out=is_better)
-            torch.maximum(net, best, out=best)
-            cost.lerp_(slot_cost, is_better)
-        spend = cost.sum(-1, dtype=torch.float64)
-        return spend, best.sum(-1, dtype=torch.float64) + price * spend
+    def _score(self, menus: NDArray[np.int16], device: torch.device) -> NDArray[np.float64]:
+        """`(n, 4)` value, bound, price and spend over all users."""
+        store, budget = self._store, self._budget()
+        if device.type != "cpu" or native.kernel is None:
+            return tensor_scores(
+                *store.tensors(device), menus, store.top, budget, _TOLERANCE
+            )  # fmt: skip
+        pieces = np.array_split(menus, min(self.n_threads, max(1, len(menus))))
 
-    def _tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        if device not in self._on_device:
-            # a copy: arrays from other processes are read-only
-            both = (torch.tensor(self._value), torch.tensor(self._cost))
-            self._on_device[device] = (both[0].to(device), both[1].to(device))
-        return self._on_device[device]
+        def work(piece: NDArray[np.int16]) -> NDArray[np.float64]:
+            hints = store.own, store.top
+            return native.scores(store.value, store.cost, piece, hints, budget, _TOLERANCE)
+
+        if len(pieces) == 1:
+            return work(pieces[0])[:, :4]
+        with ThreadPoolExecutor(len(pieces)) as pool:
+            return np.concatenate(list(pool.map(work, pieces)))[:, :4]
 
 
-def checked_sample(
-    value: ArrayLike, cost: ArrayLike
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Value and cost as float32 `(n, g)`.
+class _Store:
+    """Columns of the offers met so far; starts anew when it is full."""
 
-    Raises:
-        DataError: shapes differ, no user or offer, NaN or +inf, or a cost negative or not finite.
-    """
-    value, cost = np.asarray(value, dtype=np.float32), np.asarray(cost, dtype=np.float32)
-    if value.ndim != 2 or value.shape != cost.shape or 0 in value.shape:
-        raise DataError(
-            f"must be (users, offers), alike and not empty; got {value.shape}, {cost.shape}",
-            where="value and cost",
-        )
-    if np.isnan(value).any() or (value == np.inf).any():
-        raise DataError("must be finite, or -inf for an offer not eligible", where="value")
-    if not (np.isfinite(cost).all() and (cost >= 0).all()):
-        raise DataError("must be finite and >= 0", where="cost")
-    return value, cost
+    def __init__(self, columns: Columns, budget: float) -> None:
+        self._columns, self._budget = columns, budget
+        self.stride = -(-columns.n_users // native.ALIGNED) * native.ALIGNED
+        # the store of a large sample is small, but a menu always fits
+        most = max(_STORE_BYTES // (8 * self.stride), 2 * native.MAX_SLOTS)
+        self.most = min(native.MAX_COLUMNS, most, max(columns.n_offers, 1))
+        self._clear()
+
+    def _clear(self) -> None:
+        """Forget all columns."""
+        self._place: dict[int, int] = {}
+        self.value = np.zeros((0, self.stride), dtype=np.float32)
+        self.cost = np.zeros_like(self.value)
+        self.own, self.top = np.zeros(0), np.zeros(0)
+        self._on_device: dict[torch.device, tuple[int, Tensor, Tensor]] = {}
+
+    def local(self, menus: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Menus by numbers of columns of the store, -1 = empty."""
+        offers, place = np.unique(menus, return_inverse=True)
+        is_known = offers >= 0
+        new = [int(o) for o in offers[is_known] if int(o) not in self._place]
+        if len(self._place) + len(new) > self.most:
+            self._clear()
+            new = offers[is_known].tolist()
+        if new:
+            self._add(np.array(new, dtype=np.int64))
+        at = [self._place[o] if o >= 0 else -1 for o in offers.tolist()]
+        found: NDArray[np.int16] = np.array(at, dtype=np.int16)[place.reshape(menus.shape)]
+        return found
+
+    def _add(self, offers: NDArray[np.int64]) -> None:
+        value, cost = self._columns.take(offers)
+        start, n, end = len(self._place), self._columns.n_users, len(self._place) + len(offers)
+        if end > len(self.value):
+            size = min(self.most, max(2 * end, _FIRST_SIZE))
+            self.value, self.cost = (_longer(a, size) for a in (self.value, self.cost))
+            self.own, self.top = (_longer(a, size) for a in (self.own, self.top))
+        self.value[start:end, :n], self.cost[start:end, :n] = value, cost
+        pays = (value > 0) & (cost > 0)
+        ratio = np.divide(value, cost, out=np.zeros_like(value), where=pays)
+        self.top[start:end] = ratio.max(axis=1, initial=0.0)
+        self._place.update(zip(offers.tolist(), range(start, end), strict=True))
+        if native.kernel is not None and np.isfinite(self._budget):
+            single = np.arange(start, end, dtype=np.int16)[:, None]
+            hints = self.own, self.top
+            found = native.scores(self.value, self.cost, single, hints, self._budget, 1e-3)
+            self.own[start:end] = found[:, 2]
+
+    def tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Value and cost as tensors `(columns, stride)`."""
+        size = len(self._place)
+        found = self._on_device.get(device)
+        if found is None or found[0] != size:
+            value, cost = (torch.from_numpy(a[:size]).to(device) for a in (self.value, self.cost))
+            found = self._on_device[device] = (size, value, cost)
+        return found[1], found[2]
 
 
-def _with_empty(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Offers as rows, `(g + 1, n)`; the last row is the empty slot, worth and costing nothing."""
-    return np.vstack([values.T, np.zeros((1, len(values)), dtype=np.float32)])
-
-
-def _price_rungs(value: NDArray[np.float32], cost: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Prices from 0 to just above the largest value per cost, spaced by its quantiles."""
-    pays = (value > 0) & (cost > 0)
-    ratio = value[pays].astype(np.float64) / cost[pays]
-    if not ratio.size:
-        return np.zeros(2)
-    inner = np.quantile(ratio, np.arange(1, _N_RUNGS) / _N_RUNGS)
-    # above the largest ratio by more than float32 can round away
-    prices = np.concatenate([[0.0], inner, [ratio.max() * (1 + 1e-5)]])
-    return prices.astype(np.float32).astype(np.float64)
-
-
-def _choose(
-    fits: Tensor, yes: tuple[Tensor, Tensor], no: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor]:
-    return torch.where(fits, yes[0], no[0]), torch.where(fits, yes[1], no[1])
+def _longer(array: NDArray[Any], size: int) -> NDArray[Any]:
+    found = np.zeros((size, *array.shape[1:]), dtype=array.dtype)
+    found[: len(array)] = array
+    return found

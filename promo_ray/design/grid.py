@@ -27,10 +27,13 @@ class OfferGrid:
     Attributes:
         terms: one row per offer, schema `OFFER_TERMS`.
         is_tried: `(g,)` bool; False = no user ever got it, so nothing logged can prove it.
+        is_between: `(g,)` bool; False = outside the range of what was tried, where a model can
+            only guess.
     """
 
     terms: pa.Table
     is_tried: NDArray[np.bool_]
+    is_between: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return int(self.terms.num_rows)
@@ -73,7 +76,7 @@ def offer_grid(tried: pa.Table, support: str = "tried", currency: str = "USD") -
     new = _between(rows, currency) if support == "between" else []
     terms = pa.Table.from_pylist([*rows, *new], schema=OFFER_TERMS)
     is_tried = np.arange(len(rows) + len(new)) < len(rows)
-    return OfferGrid(terms, is_tried)
+    return OfferGrid(terms, is_tried, np.ones(len(is_tried), dtype=bool))
 
 
 def _between(rows: Sequence[Mapping[str, Any]], currency: str) -> list[dict[str, Any]]:

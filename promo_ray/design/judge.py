@@ -1,4 +1,4 @@
-"""Judgement of a menu on users that the search never saw, paired with what else could be done."""
+"""Judgement of menus on users that the search never saw, paired with what else could be done."""
 
 from __future__ import annotations
 
@@ -7,24 +7,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
-from promo_ray.design.fitness import checked_sample
+from promo_ray.design.columns import Columns
+from promo_ray.design.fitness import MenuFitness
 from promo_ray.design.knapsack import allocate_menu
 
 _Z_95 = 1.959964  # two-sided 95 % of the normal distribution
-
-
-class Sample(NamedTuple):
-    """Users by candidate offers.
-
-    Attributes:
-        value: `(n, g)` expected value net of all costs of the offer; -inf = not eligible.
-        cost: `(n, g)` expected use of the budget, >= 0.
-    """
-
-    value: NDArray[np.float32]
-    cost: NDArray[np.float32]
+_N_ROUNDS = 3  # of a race: a quarter of the users, a half, all
 
 
 class Gain(NamedTuple):
@@ -33,6 +24,22 @@ class Gain(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+class Finalist(NamedTuple):
+    """A menu in the race.
+
+    Attributes:
+        menu: its offers.
+        value: per user, less fixed costs, on the last users it ran on.
+        behind: what the leader of that round is worth more; 0 for the leader.
+        n_users: users it ran on; fewer than all = it was out of the race by then.
+    """
+
+    menu: tuple[int, ...]
+    value: float
+    behind: Gain
+    n_users: int
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,12 @@ class Judgement:
         cost: budget used.
         price: value per unit of cost at the edge of the budget.
         bound: no allocation of the menu is worth more.
-        single_offer: grid row of the best single offer on the search sample.
+        single_offer: the best single offer on the search sample.
         single_share: share of users that the budget reaches when all get the single offer.
         single_value: its value when a random share of users gets it, less its fixed cost.
         gain_vs_none: gain of the menu over no offers.
         gain_vs_single: gain of the menu over the single offer to all.
+        gain_vs_today: gain over the allocated menu of today; None = none was given.
     """
 
     n_users: int
@@ -65,6 +73,7 @@ class Judgement:
     single_value: float
     gain_vs_none: Gain
     gain_vs_single: Gain
+    gain_vs_today: Gain | None = None
 
 
 class _Single(NamedTuple):
@@ -73,49 +82,135 @@ class _Single(NamedTuple):
     influence: NDArray[np.float64]
 
 
+class _Allocated(NamedTuple):
+    """A menu on a sample: value and bound per user, and each user's part of it."""
+
+    value: float
+    cost: float
+    price: float
+    bound: float
+    influence: NDArray[np.float64]
+
+
 def judge_menu(
     menu: Sequence[int],
-    judge: Sample,
+    judge: Columns,
     *,
     budget_per_user: float | None,
     fixed_cost: ArrayLike = 0.0,
     single_offer: int,
+    today: Sequence[int] | None = None,
 ) -> Judgement:
-    """Judge a menu beside no offers and one single offer to all, under the same budget.
+    """Judge a menu beside no offers, one single offer to all, and today's menu, same budget.
 
     The standard error takes the price of the budget as given: by the envelope theorem its own
     error is of second order. The users' terms are max(0, value - price * cost).
 
     Args:
-        menu: grid rows; may be empty.
+        menu: offers; may be empty.
         judge: users that had no part in the choice of the menu.
         budget_per_user: budget over users; None = unlimited.
-        fixed_cost: value lost per user for every offer in use; scalar or `(g,)`.
-        single_offer: grid row of the single offer, chosen on other users.
+        fixed_cost: value lost per user for every offer in use; scalar or one per offer.
+        single_offer: the single offer, chosen on other users.
+        today: offers of today's menu.
     """
-    value, cost = (a.astype(np.float64) for a in checked_sample(judge.value, judge.cost))
-    n = len(value)
-    fixed = np.broadcast_to(np.asarray(fixed_cost, float), value.shape[1])
-    own_value, own_cost = value[:, list(menu)], cost[:, list(menu)]
-    budget = None if budget_per_user is None else budget_per_user * n
-    chosen = allocate_menu(own_value, own_cost, budget)
-    menu_fixed = float(fixed[list(menu)].sum())
-    net = (own_value - chosen.price * own_cost).max(axis=1, initial=0.0)
-    single = single_to_all(value[:, single_offer], cost[:, single_offer], budget_per_user)
+    fixed = np.broadcast_to(np.asarray(fixed_cost, float), judge.n_offers)
+    chosen = _allocated(menu, judge, budget_per_user, fixed)
+    value, cost = (a[0].astype(np.float64) for a in judge.take(np.array([single_offer])))
+    single = single_to_all(value, cost, budget_per_user)
     single_value = single.value - float(fixed[single_offer])
-    menu_value = chosen.value / n - menu_fixed
+    against = None
+    if today is not None:
+        old = _allocated(today, judge, budget_per_user, fixed)
+        against = _gain(chosen.value - old.value, chosen.influence - old.influence)
     return Judgement(
-        n_users=n,
-        value=menu_value,
-        cost=chosen.cost / n,
+        n_users=judge.n_users,
+        value=chosen.value,
+        cost=chosen.cost,
         price=chosen.price,
-        bound=chosen.bound / n - menu_fixed,
+        bound=chosen.bound,
         single_offer=single_offer,
         single_share=single.share,
         single_value=single_value,
-        gain_vs_none=_gain(menu_value, net),
-        gain_vs_single=_gain(menu_value - single_value, net - single.influence),
+        gain_vs_none=_gain(chosen.value, chosen.influence),
+        gain_vs_single=_gain(chosen.value - single_value, chosen.influence - single.influence),
+        gain_vs_today=against,
     )
+
+
+def _allocated(
+    menu: Sequence[int],
+    judge: Columns,
+    budget_per_user: float | None,
+    fixed: NDArray[np.float64],
+) -> _Allocated:
+    n, offers = judge.n_users, np.array(menu, dtype=np.int64)
+    budget = None if budget_per_user is None else budget_per_user * n
+    if not len(offers):
+        return _Allocated(0.0, 0.0, 0.0, 0.0, np.zeros(n))
+    value, cost = (a.T.astype(np.float64) for a in judge.take(offers))
+    found = allocate_menu(value, cost, budget)
+    net = (value - found.price * cost).max(axis=1, initial=0.0)
+    lost = float(fixed[offers].sum())
+    return _Allocated(
+        found.value / n - lost, found.cost / n, found.price, found.bound / n - lost, net
+    )
+
+
+def race(
+    menus: Sequence[Sequence[int]],
+    columns: Columns,
+    *,
+    budget_per_user: float | None,
+    fixed_cost: ArrayLike = 0.0,
+) -> list[Finalist]:
+    """Finalists on users that the search never saw, the winner first.
+
+    On a quarter of the users, then half, then all, a menu leaves the race when the 95 % interval
+    of what the leader is worth more, paired by user, lies above 0. Those that stay are ranked by
+    value. The winner's value is that of the best of several and flatters it: judge it on others.
+
+    Args:
+        menus: offers of each finalist, at least one menu; equal ones run once.
+        columns: users, in an order that says nothing about them.
+        budget_per_user: see `judge_menu`.
+        fixed_cost: see `judge_menu`.
+    """
+    running = list(dict.fromkeys(tuple(menu) for menu in menus))
+    slots = max(1, max(len(menu) for menu in running))
+    fixed = np.broadcast_to(np.asarray(fixed_cost, float), columns.n_offers)
+    out: list[Finalist] = []
+    for turn in range(_N_ROUNDS):
+        n = max(1, columns.n_users >> (_N_ROUNDS - 1 - turn))
+        sample = columns.users(slice(0, n))
+        fitness = MenuFitness(sample, budget_per_user=budget_per_user, fixed_cost=fixed_cost)
+        padded = [[*menu, *[-1] * (slots - len(menu))] for menu in running]
+        scores = fitness.scores(torch.tensor(padded, dtype=torch.int64))
+        values = scores.value.numpy()
+        nets = [
+            _net(menu, sample, float(price)) - fixed[list(menu)].sum()
+            for menu, price in zip(running, scores.price, strict=True)
+        ]
+        leader = int(values.argmax())
+        found = [
+            Finalist(menu, float(v), _gain(float(values[leader] - v), nets[leader] - net), n)
+            for menu, v, net in zip(running, values, nets, strict=True)
+        ]
+        found.sort(key=lambda f: (-f.value, f.menu))
+        if turn == _N_ROUNDS - 1:
+            return [*found, *reversed(out)]
+        out += [f for f in reversed(found) if f.behind.low > 0]
+        running = [f.menu for f in found if not f.behind.low > 0]
+    raise AssertionError  # the last round returns
+
+
+def _net(menu: Sequence[int], columns: Columns, price: float) -> NDArray[np.float64]:
+    """`(n,)` what each user is worth at a price of the budget."""
+    if not len(menu):
+        return np.zeros(columns.n_users)
+    value, cost = columns.take(np.array(menu, dtype=np.int64))
+    found: NDArray[np.float64] = (value.astype(np.float64) - price * cost).max(axis=0, initial=0.0)
+    return found
 
 
 def single_to_all(
@@ -136,12 +231,26 @@ def single_to_all(
     return _Single(share * mean_value, share, influence)
 
 
-def best_single(search: Sample, budget_per_user: float | None, fixed_cost: ArrayLike = 0.0) -> int:
-    """Grid row of the offer that is worth most when given to all; ties to the first."""
-    value, cost = (a.astype(np.float64) for a in checked_sample(search.value, search.cost))
-    columns = zip(value.T, cost.T, strict=True)
+def best_single(
+    search: Columns,
+    budget_per_user: float | None,
+    fixed_cost: ArrayLike = 0.0,
+    offers: NDArray[np.int64] | None = None,
+) -> int:
+    """The offer that is worth most when given to all; ties to the first.
+
+    Args:
+        search: users of the search.
+        budget_per_user: see `judge_menu`.
+        fixed_cost: see `judge_menu`.
+        offers: those to choose from; all if None.
+    """
+    pool = np.arange(search.n_offers) if offers is None else offers
+    fixed = np.broadcast_to(np.asarray(fixed_cost, float), search.n_offers)[pool]
+    value, cost = (a.astype(np.float64) for a in search.take(pool))
+    columns = zip(value, cost, strict=True)
     worth = [single_to_all(v, c, budget_per_user).value for v, c in columns]
-    return int(np.argmax(np.array(worth) - fixed_cost))
+    return int(pool[np.argmax(np.array(worth) - fixed)])
 
 
 def _gain(mean: float, influence: NDArray[np.float64]) -> Gain:

@@ -1,35 +1,56 @@
-"""Design of a menu: enumerate if menus are few, else search by islands; judge the winner."""
+"""Design of a menu: searched on some users, raced on others, judged on a third part."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
+from promo_ray.design.binding import Binding, binding_rules
+from promo_ray.design.columns import Columns, Surface
+from promo_ray.design.constraints import Constraints
 from promo_ray.design.fitness import MenuFitness
-from promo_ray.design.genome import MenuSpace
-from promo_ray.design.grid import OfferGrid
-from promo_ray.design.judge import Judgement, Sample, best_single, judge_menu
-from promo_ray.errors import DataError
+from promo_ray.design.genome import EVERYONE, MenuSpace
+from promo_ray.design.judge import Finalist, Judgement, best_single, judge_menu, race
+from promo_ray.design.local import Menu, mended, padded
+from promo_ray.design.search import Settings, enumerate_menus, search_islands
+from promo_ray.design.users import MenuUsers, columns_of
+from promo_ray.errors import ConfigError, DataError
 from promo_ray.execution import Executor
 from promo_ray.execution.threads import single_threaded
-from promo_ray.optimizers import Optimizer, optimize_islands
-from promo_ray.registry import build
+from promo_ray.offers import Offer, from_terms
+from promo_ray.optimizers import Optimizer
+from promo_ray.seeding import stream
 from promo_ray.telemetry import SILENT, Progress
 
-# what a method's name means here: small populations, since menus are few and fitness is exact;
-# mutation wide enough to leave a cell of the grid; rings, that swarms agree later
-_TUNED: dict[str, dict[str, Any]] = {
-    "ga": {"pop_size": 50, "mutation_eta": 1, "mutation_rate": 0.1},
-    "pso": {"pop_size": 50, "neighborhood": "ring"},
-}
+DEFAULT_ISLANDS = ("ga", "pso", "sa", "auto")
+_SEARCH_SHARE = 0.5  # of the users; the race has a quarter, the judgement the rest
+_MOST_SINGLES = 512  # offers compared when the best single one is sought
+
+
+@dataclass(frozen=True)
+class DesignedOffer:
+    """An offer of the menu.
+
+    Attributes:
+        terms: row of `OFFER_TERMS`.
+        segment, window, channel: whom it is for, when it holds, how it is sent.
+        is_tried: users got it before.
+        is_between: within the range of what was tried; False = the model guesses.
+        words: the whole in plain words.
+    """
+
+    terms: Mapping[str, Any]
+    segment: str
+    window: str
+    channel: str
+    is_tried: bool
+    is_between: bool
+    words: str
 
 
 @dataclass(frozen=True)
@@ -37,70 +58,118 @@ class MenuResult:
     """A designed menu.
 
     Attributes:
-        menu: grid rows of its offers in rising order; empty = no offer pays.
-        offer_ids: their ids.
+        menu: its variants in rising order, see `MenuSpace`; grid rows where the space has one
+            segment, window and channel. Empty = no offer pays.
+        offers: what they are.
         search_value: value per user on the search sample, less fixed costs. It was maximized, so
             it flatters the menu; `judged` does not.
-        judged: value on users that the search never saw.
-        n_evals: menus evaluated, repeats included.
-        n_menus: menus there are.
+        finalists: the race on users that the search never saw, the winner first.
+        judged: value on users that neither search nor race saw.
+        bindings: constraints that cost value, and what relaxing each would bring.
+        n_evals: menus evaluated.
+        n_menus: menus there are, constraints left aside.
         enumerated: every menu was evaluated, so none is better on the search sample.
         history: scalars of each round and island; empty if enumerated.
         takeovers: migrations in which an island got a new best, see
             `execution.islands_log.MIGRATIONS`; empty if enumerated.
     """
 
-    menu: tuple[int, ...]
-    offer_ids: tuple[str, ...]
+    menu: Menu
+    offers: tuple[DesignedOffer, ...]
     search_value: float
+    finalists: tuple[Finalist, ...]
     judged: Judgement
+    bindings: tuple[Binding, ...]
     n_evals: int
     n_menus: int
     enumerated: bool
     history: tuple[dict[str, float], ...]
     takeovers: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def offer_ids(self) -> tuple[str, ...]:
+        """Ids of the offers; one for several segments stands several times."""
+        return tuple(o.terms["offer_id"] for o in self.offers)
 
-@dataclass
-class MenuProblem:
-    """Fitness of genes; remembers menus seen, which changes speed and no result."""
-
-    menu_space: MenuSpace
-    fitness: MenuFitness
-    _seen: dict[bytes, float] = field(default_factory=dict, repr=False)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Value of the menus of genes: `(pop, genes)` to `(pop,)` float64."""
-        menus = self.menu_space.decode(x)
-        keys = [row.tobytes() for row in menus.cpu().numpy()]
-        new = {key: i for i, key in enumerate(keys) if key not in self._seen}
-        if new:
-            values = self.fitness(menus[list(new.values())]).tolist()
-            self._seen.update(zip(new, values, strict=True))
-        found = [self._seen[key] for key in keys]
-        return torch.tensor(found, dtype=torch.float64, device=x.device)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_seen": {}}
+    def executable(self, currency: str = "USD") -> tuple[Offer, ...]:
+        """The offers as shops execute them, in the order of the menu."""
+        return tuple(from_terms(o.terms, currency) for o in self.offers)
 
 
-class _Found(NamedTuple):
-    menu: tuple[int, ...]
-    value: float
-    n_evals: int
-    history: tuple[dict[str, float], ...]
-    takeovers: tuple[dict[str, Any], ...] = ()
+class Samples(NamedTuple):
+    """Users by the part they play; no user plays two."""
+
+    search: Columns
+    race: Columns
+    judge: Columns
 
 
 def design_menu(
-    search: Sample,
-    judge: Sample,
-    grid: OfferGrid,
+    surface: Surface | list[Surface] | tuple[Surface, ...],
+    users: MenuUsers,
+    space: MenuSpace,
+    budget: float | None,
+    constraints: Constraints | None = None,
+    *,
+    is_money: bool = True,
+    robustness: float = 0.0,
+    n_campaign: int | None = None,
+    fixed_cost: float = 0.0,
+    seed: int = 0,
+    **options: Any,
+) -> MenuResult:
+    """Find the menu of offers that is worth most to users under a budget.
+
+    Half of the users are searched on, a quarter races the finalists, the rest judges the winner.
+
+    Args:
+        surface: what predicts effects, or several fitted on resampled logs.
+        users: a random sample of the campaign's users.
+        space: menus to choose from.
+        budget: over all users of the campaign, currency units, > 0; None = unlimited.
+        constraints: rules of the menu; those of the space if None.
+        is_money: see `Predicted`.
+        robustness: see `Predicted`.
+        n_campaign: users of the campaign; those given if None.
+        fixed_cost: cost of running one more offer, currency units.
+        seed: seed of the split and of the search.
+        options: see `search_menu`.
+
+    Raises:
+        ConfigError: a setting out of range, or constraints that do not fit the grid.
+        DataError: a segment of the space that the users do not have, or features of other width.
+    """
+    if budget is not None and not budget > 0:
+        raise ConfigError(f"budget must be > 0; got {budget}")
+    n = len(users.x)
+    n_campaign = n if n_campaign is None else n_campaign
+    if n_campaign < 1:
+        raise ConfigError(f"n_campaign must be >= 1; got {n_campaign}")
+    surfaces = tuple(surface) if isinstance(surface, list | tuple) else (surface,)
+    order = stream(seed, "design.split").permutation(n)
+    first, second = int(_SEARCH_SHARE * n), int((1 + _SEARCH_SHARE) / 2 * n)
+    parts = [order[:first], order[first:second], order[second:]]
+    samples = Samples(
+        *(columns_of(surfaces, users, space, np.sort(p), is_money, robustness) for p in parts)
+    )
+    return search_menu(
+        samples,
+        space if constraints is None else space.under(constraints),
+        budget_per_user=None if budget is None else budget / n_campaign,
+        fixed_cost=fixed_cost / n_campaign,
+        seed=seed,
+        **options,
+    )
+
+
+def search_menu(
+    samples: Samples,
+    space: MenuSpace,
     *,
     budget_per_user: float | None,
-    max_offers: int = 4,
     fixed_cost: ArrayLike = 0.0,
-    islands: Sequence[str | Optimizer[Any]] = ("ga", "pso", "ga", "pso"),
+    today: Sequence[int] | None = None,
+    islands: Sequence[str | Optimizer[Any]] = DEFAULT_ISLANDS,
     max_evals: int = 10_000,
     enumerate_up_to: int = 2_000,
     migrate_every: int = 5,
@@ -108,67 +177,73 @@ def design_menu(
     executor: Executor | None = None,
     checkpoint_uri: str | None = None,
     device: str = "cpu",
+    n_threads: int = 1,
     progress: Progress = SILENT,
 ) -> MenuResult:
-    """Find the menu that is worth most under the budget.
+    """Find the menu that is worth most under the budget, from columns of values and costs.
 
     Args:
-        search: users that menus are searched on; value estimates shrunken, not raw.
-        judge: other users, who judge the winner.
-        grid: candidate offers, in the order of the samples' columns.
+        samples: users to search on, to race on and to judge by, in random order each; value
+            estimates shrunken, not raw.
+        space: menus to choose from, its variants the samples' columns.
         budget_per_user: budget over the number of users; None = unlimited.
-        max_offers: offers in a menu at most, >= 1.
         fixed_cost: value lost per user of the campaign for every offer in the menu (what running
-            an offer costs, over the number of users); scalar or `(g,)`, >= 0.
-        islands: population methods of the islands; a name means the method tuned for menus.
-        max_evals: menus evaluated by the islands at most.
+            an offer costs, over the number of users); scalar or one per variant, >= 0.
+        today: variants of the menu that runs now: a warm start, a finalist, and what the winner
+            is judged beside.
+        islands: population methods of the islands; a name means the method tuned for menus. None
+            at all = local search alone.
+        max_evals: menus evaluated at most.
         enumerate_up_to: evaluate every menu if there are no more than this.
         migrate_every: generations between migrations.
         seed: seed of the search.
         executor: where the islands run; this process if None.
         checkpoint_uri: directory for checkpoints of the islands.
         device: where fitness is computed.
+        n_threads: threads that value menus in this process.
         progress: told rounds done and best value.
 
     Raises:
-        DataError: samples that do not fit the grid, NaN, or negative cost.
+        DataError: samples that do not fit the space.
         ConfigError: a setting out of range.
     """
-    _check_columns(search, judge, len(grid))
-    fitness = MenuFitness(
-        search.value, search.cost, budget_per_user=budget_per_user, fixed_cost=fixed_cost
-    )
-    space = MenuSpace(grid, max_offers)
+    for name, sample in samples._asdict().items():
+        if sample.n_offers != space.n_offers:
+            raise DataError(
+                f"must have a column for each of {space.n_offers} offers; got {sample.n_offers}",
+                where=f"{name} sample",
+            )
+    if max_evals < 1:
+        raise ConfigError(f"max_evals must be >= 1; got {max_evals}")
+    settings = Settings(
+        budget_per_user, fixed_cost, islands, max_evals, migrate_every, seed, executor,
+        checkpoint_uri, _digest(samples.search, space, budget_per_user, fixed_cost), device,
+        n_threads, progress,
+    )  # fmt: skip
     enumerated = space.n_menus <= enumerate_up_to
+    old = None if today is None else tuple(int(v) for v in today)
     if enumerated:
         with single_threaded():
-            found = _enumerate(space, fitness, device)
+            found = enumerate_menus(space, samples.search, settings)
     else:
-        found = _search(
-            space,
-            fitness,
-            islands,
-            max_evals,
-            migrate_every=migrate_every,
-            seed=seed,
-            executor=executor,
-            checkpoint_uri=checkpoint_uri,
-            key=_digest(search, grid, budget_per_user, fixed_cost),
-            device=device,
-            progress=progress,
+        found = search_islands(space, samples.search, settings, old)
+    with single_threaded():
+        rules: dict[str, Any] = {"budget_per_user": budget_per_user, "fixed_cost": fixed_cost}
+        finalists = race(found.finalists, samples.race, **rules)
+        winner = finalists[0].menu
+        single = best_single(samples.search, budget_per_user, fixed_cost, _singles(space))
+        judged = judge_menu(winner, samples.judge, single_offer=single, today=old, **rules)
+        bindings = binding_rules(
+            space, winner, *(MenuFitness(s, **rules) for s in (samples.search, samples.race))
         )
-    judged = judge_menu(
-        found.menu,
-        judge,
-        budget_per_user=budget_per_user,
-        fixed_cost=fixed_cost,
-        single_offer=best_single(search, budget_per_user, fixed_cost),
-    )
+        search_value = MenuFitness(samples.search, **rules)(_one(winner, space))
     return MenuResult(
-        menu=found.menu,
-        offer_ids=tuple(grid.offer_ids[i] for i in found.menu),
-        search_value=found.value,
+        menu=winner,
+        offers=tuple(_designed(space, v) for v in winner),
+        search_value=float(search_value),
+        finalists=tuple(finalists),
         judged=judged,
+        bindings=tuple(bindings),
         n_evals=found.n_evals,
         n_menus=space.n_menus,
         enumerated=enumerated,
@@ -177,96 +252,38 @@ def design_menu(
     )
 
 
-def _check_columns(search: Sample, judge: Sample, n_offers: int) -> None:
-    for name, sample in (("search", search), ("judge", judge)):
-        if np.ndim(sample.value) != 2 or np.shape(sample.value)[1] != n_offers:
-            raise DataError(
-                f"must have a column for each of {n_offers} offers; "
-                f"got shape {np.shape(sample.value)}",
-                where=f"{name} sample",
-            )
+def _one(menu: Menu, space: MenuSpace) -> Any:
+    return padded([menu], max(1, len(menu)))[0]
 
 
-def _search(
-    space: MenuSpace,
-    fitness: MenuFitness,
-    islands: Sequence[str | Optimizer[Any]],
-    max_evals: int,
-    *,
-    device: str,
-    **options: Any,
-) -> _Found:
-    """Islands from greedy menus; `options` go to `optimize_islands`."""
-    methods = [_method(m) for m in islands]
-    fewest = min((m.size(space.space) for m in methods), default=0)
-    with single_threaded():
-        start = _warm_menus(space, fitness, device)
-    result = optimize_islands(
-        MenuProblem(space, fitness),
-        space.space,
-        methods,
-        max_evals,
-        x0=space.encode(start.menus[:fewest]),
-        device=device,
-        stage="design",
-        **options,
-    )
-    best = space.decode(torch.from_numpy(result.best_x).float())
-    menu = tuple(int(i) for i in best.tolist() if i >= 0)
-    with single_threaded():
-        value = float(fitness(_padded([menu], space.max_offers, device)))
-    takeovers = tuple(row for row in result.migrations.to_pylist() if row["is_takeover"])
-    return _Found(menu, value, result.n_evals + start.n_evals, result.history, takeovers)
+def _singles(space: MenuSpace) -> NDArray[np.int64]:
+    """Offers as they are, to everyone in the first segment, that keep the constraints."""
+    step = max(1, -(-len(space.grid) // _MOST_SINGLES))
+    plain = [(space.variant(row),) for row in range(0, len(space.grid), step)]
+    kept = [menu[0] for menu in mended(space, plain) if menu]
+    return np.array(kept or [0], dtype=np.int64)
 
 
-def _method(method: str | Optimizer[Any]) -> Optimizer[Any]:
-    if not isinstance(method, str):
-        return method
-    found: Optimizer[Any] = build("optimizers", {"method": method, **_TUNED.get(method, {})})
-    return found
-
-
-def _padded(menus: Sequence[Sequence[int]], n_slots: int, device: str) -> Tensor:
-    rows = [[*menu, *[-1] * (n_slots - len(menu))] for menu in menus]
-    return torch.tensor(rows, dtype=torch.int64, device=device).reshape(len(rows), n_slots)
-
-
-def _enumerate(space: MenuSpace, fitness: MenuFitness, device: str) -> _Found:
-    """The best of all menus; ties to the smallest, then the first."""
-    sizes = range(space.max_offers + 1)
-    menus = [m for k in sizes for m in itertools.combinations(range(space.n_offers), k)]
-    values = fitness(_padded(menus, space.max_offers, device))
-    best = int(values.argmax())
-    return _Found(menus[best], float(values[best]), len(menus), ())
-
-
-class _Warm(NamedTuple):
-    menus: list[tuple[int, ...]]
-    n_evals: int
-
-
-def _warm_menus(space: MenuSpace, fitness: MenuFitness, device: str) -> _Warm:
-    """Starting menus: greedy ones of every size, and the best single offers."""
-    menu: tuple[int, ...] = ()
-    menus: list[tuple[int, ...]] = []
-    n_evals = 0
-    for size in range(1, space.max_offers + 1):
-        tried = [tuple(sorted((*menu, j))) for j in range(space.n_offers) if j not in menu]
-        values = fitness(_padded(tried, space.max_offers, device))
-        n_evals += len(tried)
-        order = torch.sort(values, descending=True, stable=True).indices.tolist()
-        menu = tried[order[0]]
-        menus.append(menu)
-        if size == 1:
-            menus += [tried[i] for i in order[1:4]]
-    return _Warm(menus, n_evals)
+def _designed(space: MenuSpace, variant: int) -> DesignedOffer:
+    row, segment, window, channel = space.parts(variant)
+    terms = space.grid.terms.slice(row, 1).to_pylist()[0]
+    words = terms["label"] or from_terms(terms).describe()
+    details = [
+        f"for {segment}" if segment != EVERYONE or len(space.segments) > 1 else "",
+        window.name if len(space.windows) > 1 else "",
+        f"by {channel.name}" if len(space.channels) > 1 else "",
+    ]
+    return DesignedOffer(
+        terms, segment, window.name, channel.name, bool(space.grid.is_tried[row]),
+        bool(space.grid.is_between[row]), ", ".join([words, *(d for d in details if d)]),
+    )  # fmt: skip
 
 
 def _digest(
-    search: Sample, grid: OfferGrid, budget_per_user: float | None, fixed_cost: ArrayLike
+    search: Columns, space: MenuSpace, budget_per_user: float | None, fixed_cost: ArrayLike
 ) -> str:
     """What the fitness depends on, so that a checkpoint of other data is refused."""
-    digest = hashlib.sha256(repr((grid.offer_ids, budget_per_user)).encode())
-    for values in (search.value, search.cost, np.asarray(fixed_cost, float)):
-        digest.update(np.ascontiguousarray(values).tobytes())
+    known = (space.grid.offer_ids, space.constraints, budget_per_user)
+    digest = hashlib.sha256(f"{known!r}{search.digest()}".encode())
+    digest.update(np.asarray(fixed_cost, float).tobytes())
     return digest.hexdigest()

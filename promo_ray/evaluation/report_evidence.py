@@ -169,6 +169,7 @@ def search(document: Row, unit: Unit) -> Section:
     pairs = [
         ("against no offers", judged.get("gain_vs_none")),
         ("against the best single offer", judged.get("gain_vs_single")),
+        ("against today's menu", judged.get("gain_vs_today")),
     ]
     rows = [
         [
@@ -186,7 +187,28 @@ def search(document: Row, unit: Unit) -> Section:
         )
         columns = ["Chosen menu", f"Gain {unit.per}", "Interval"]
         blocks.append(Table("Chosen menu on users the search never saw", columns, rows))
-    return Section("search", "How the menu was found", text, blocks)
+    return Section(
+        "search", "How the menu was found", text, [*blocks, *_menu_tables(document, unit)]
+    )
+
+
+def _menu_tables(document: Row, unit: Unit) -> list[Table]:
+    """The menu in plain words, and the constraints that cost it value."""
+    tables = []
+    words = document.get("words") or ()
+    if words:
+        support = document.get("is_between") or [True] * len(words)
+        rows = [
+            [text, "yes" if ok else "no: the model guesses"]
+            for text, ok in zip(words, support, strict=True)
+        ]
+        tables.append(Table("Winning menu", ["Offer", "Within what was tried"], rows))
+    bindings = [b for b in document.get("bindings") or () if b.get("constraint") != "budget"]
+    if bindings:
+        rows = [[f"{b['constraint']}: {b['detail']}", unit.one_user(b["gain"])] for b in bindings]
+        columns = ["Without this rule", f"At least this much more {unit.per}"]
+        tables.append(Table("Rules that cost the menu value", columns, rows))
+    return tables
 
 
 def _progress(entry: Row, index: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
 
-from promo_ray.evaluation.report_charts import ACCENT, MUTED, Drawing, lines, styled
+from promo_ray.evaluation.report_charts import ACCENT, MUTED, PALETTE, Drawing, lines, styled
 from promo_ray.evaluation.report_words import number
 
 Row = Mapping[str, Any]
@@ -62,7 +62,10 @@ def convergence(history: Sequence[Row], *, y: str = "best fitness so far") -> Dr
         for r in history
     ]
     alt = "Best fitness of each island; flat lines at the end mean that it settled."
-    return lines(rows, x="round", y=y, alt=alt)
+    drawing = lines(rows, x="round", y=y, alt=alt)
+    if drawing is not None and len(drawing.figure.data) > len(PALETTE):
+        drawing.figure.update_layout(showlegend=False)  # colors repeat: names would mislead
+    return drawing
 
 
 def lineage(history: Sequence[Row], migrations: Sequence[Row]) -> Drawing | None:
@@ -97,7 +100,9 @@ def lineage(history: Sequence[Row], migrations: Sequence[Row]) -> Drawing | None
     )
     n_islands = len({row["island"] for row in history})
     styled(figure, height=160 + 30 * min(n_islands, 16), x="round", y="island")
-    figure.update_yaxes(dtick=1 if n_islands <= 16 else None, autorange="reversed")
+    figure.update_yaxes(
+        dtick=1 if n_islands <= 16 else None, range=[n_islands + 0.5, 0.5], zeroline=False
+    )
     path = " to ".join(f"island {stay.island + 1}" for stay in stays[-8:])
     more = "" if len(stays) <= 8 else "… to "
     return Drawing(

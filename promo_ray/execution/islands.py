@@ -174,6 +174,7 @@ def run_islands(
     record = None if replay is None else replay_of(replay)
     _check(islands, record, mode, migrate_every, n_migrants, max_batch, checkpoint_uri)
     graph = resolve_topology(topology)
+    graph.sources(len(islands), 0, 1, seed)  # refuses weights of other islands before work begins
     full_key = " ".join([key, mode, repr(graph), str((seed, migrate_every, n_migrants))])
     full_key = " ".join([full_key, *map(repr, islands)])
     store = None if checkpoint_uri is None else IslandStore(checkpoint_uri)

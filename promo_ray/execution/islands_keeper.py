@@ -40,6 +40,7 @@ class Summary(NamedTuple):
     mean: float
     diversity: float
     violation: float
+    is_constrained: bool = False
 
 
 class IslandKind(Protocol[S]):

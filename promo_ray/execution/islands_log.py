@@ -128,9 +128,9 @@ class MigrationLog:
         return _table(rows).replace_schema_metadata({"islands": orjson.dumps(facts)})
 
 
-def _finite_or_worst(value: Any) -> Any:
-    """JSON has no infinity: null was the fitness -inf."""
-    return -float("inf") if value is None else value
+def _finite_or_worst(value: Any, worst: float = -float("inf")) -> Any:
+    """JSON has no infinity: null was the fitness -inf, or the violation inf."""
+    return worst if value is None else value
 
 
 def _table(rows: Sequence[Migration]) -> pa.Table:
@@ -177,7 +177,8 @@ def replay_of(table: pa.Table) -> Record:
 
 
 def _read(row: Mapping[str, Any]) -> dict[str, float]:
-    return {name: _finite_or_worst(value) for name, value in row.items()}
+    sign = {name: 1.0 if name == "violation" else -1.0 for name in row}
+    return {name: _finite_or_worst(v, sign[name] * float("inf")) for name, v in row.items()}
 
 
 class History:
@@ -210,7 +211,3 @@ class History:
         """What is kept, by round and island; the last round of each island always."""
         last = [row for row in self._latest.values() if row["round"] % self._stride]
         return tuple(sorted([*self._rows, *last], key=lambda r: (r["round"], r["island"])))
-
-    def latest(self) -> list[dict[str, float]]:
-        """The last row of each island."""
-        return [self._latest[i] for i in sorted(self._latest)]

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from promo_ray.artifacts.files import open_filesystem, parquet_bytes
@@ -105,7 +106,12 @@ class IslandStore:
         self, files: Sequence[str], islands: Sequence[int]
     ) -> list[dict[str, NDArray[Any]]]:
         """States of islands, each from its file."""
-        contents = {name: load(self._read(name)) for name in sorted(set(files))}
+        contents = {}
+        for name in sorted(set(files)):
+            try:
+                contents[name] = load(self._read(name))
+            except SafetensorError as error:
+                raise self._damaged(name, error) from error
         found = []
         for name, island in zip(files, islands, strict=True):
             prefix = f"{island}/"
@@ -147,13 +153,16 @@ class IslandStore:
         fs, root = self._place()
         if fs.get_file_info(f"{root}/{INDEX}").type != pafs.FileType.File:
             return None
-        found = orjson.loads(self._read(INDEX))
-        version = found.pop("version", 0)
-        if version != _VERSION:
-            raise ArtifactError(
-                f"checkpoint {self.uri} must be of version {_VERSION}; got {version}"
-            )
-        return Index(**found)
+        try:
+            found = orjson.loads(self._read(INDEX))
+            version = found.pop("version", 0)
+            if version != _VERSION:
+                raise ArtifactError(
+                    f"checkpoint {self.uri} must be of version {_VERSION}; got {version}"
+                )
+            return Index(**found)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise self._damaged(INDEX, error) from error
 
     def write_log(self, name: str, table: pa.Table) -> None:
         """Write a part of the migration log, or the log."""
@@ -161,7 +170,13 @@ class IslandStore:
 
     def read_log(self, name: str) -> pa.Table:
         """Read a part of the migration log."""
-        return pq.read_table(pa.BufferReader(self._read(name)))
+        try:
+            return pq.read_table(pa.BufferReader(self._read(name)))
+        except pa.ArrowException as error:
+            raise self._damaged(name, error) from error
+
+    def _damaged(self, name: str, error: Exception) -> ArtifactError:
+        return ArtifactError(f"checkpoint {self.uri} is damaged; {name}: {error}")
 
     @staticmethod
     def part_name(number: int) -> str:

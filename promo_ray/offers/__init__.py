@@ -1,8 +1,14 @@
 """Typed offers with exact integer-money cart pricing and a JSON form.
 
-All money is int minor units (cents) of one ISO currency, all rates are int basis points. Nothing
-here needs more than the standard library at run time, so that serving can load it anywhere.
+All money is int minor units (cents) of one ISO currency, all rates are int basis points. To price
+one cart nothing is needed besides the standard library, so that serving can load it anywhere; the
+names for many carts need NumPy, `carts_of_events` also Arrow, and are loaded on first use.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from promo_ray.offers.cart import (
     AppliedOffer,
@@ -44,6 +50,12 @@ from promo_ray.offers.terms import (
     Window,
 )
 
+if TYPE_CHECKING:
+    from promo_ray.offers.batch import PricedBatch, price_carts
+    from promo_ray.offers.cart_batch import CartBatch, CartItem
+    from promo_ray.offers.logged import carts_of_events
+    from promo_ray.offers.simulate import OfferReplay, OfferSimulation, Threshold, simulate_offers
+
 __all__ = [
     "AmountOff",
     "AppliedOffer",
@@ -52,6 +64,8 @@ __all__ = [
     "Caps",
     "CapsLeft",
     "Cart",
+    "CartBatch",
+    "CartItem",
     "CartLine",
     "Context",
     "Discount",
@@ -65,8 +79,11 @@ __all__ = [
     "Mechanic",
     "Message",
     "Offer",
+    "OfferReplay",
+    "OfferSimulation",
     "PercentOff",
     "Predicted",
+    "PricedBatch",
     "PricedCart",
     "PricedLine",
     "PricedShipping",
@@ -79,15 +96,37 @@ __all__ = [
     "Shipping",
     "Slot",
     "Stacking",
+    "Threshold",
     "Tier",
     "Tiered",
     "Totals",
     "Trigger",
     "Window",
+    "carts_of_events",
     "check_offers",
     "export_offer",
     "from_terms",
     "import_offer",
     "offer_schema",
     "price_cart",
+    "price_carts",
+    "simulate_offers",
 ]
+
+_HOMES = {
+    "CartBatch": "cart_batch",
+    "CartItem": "cart_batch",
+    "OfferReplay": "simulate",
+    "OfferSimulation": "simulate",
+    "PricedBatch": "batch",
+    "Threshold": "simulate",
+    "carts_of_events": "logged",
+    "price_carts": "batch",
+    "simulate_offers": "simulate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -71,7 +71,7 @@ def price_cart(cart: Cart, offers: Sequence[Offer], context: Context) -> PricedC
     gifts: list[Offer] = []
     groups: dict[str, list[Offer]] = {}
     codes = entered(context)
-    for offer in _in_order(offers, cart.currency):
+    for offer in in_order(offers, cart.currency):
         reason = reason_of(offer, context, codes)
         if reason is not None:
             state.rejected[offer.id] = reason
@@ -92,7 +92,7 @@ def price_cart(cart: Cart, offers: Sequence[Offer], context: Context) -> PricedC
     return priced(cart, state.applied, state.rejected, state.gifts, state.goods, state.shipping)
 
 
-def _in_order(offers: Sequence[Offer], currency: str) -> list[Offer]:
+def in_order(offers: Sequence[Offer], currency: str) -> list[Offer]:
     """Offers by (priority, id), checked as far as pricing needs it."""
     check_ids(offers)
     groups: dict[str, Offer] = {}
@@ -217,12 +217,7 @@ def _least(*limits: int | None) -> int | None:
 
 
 def _give(state: _State, offer: Offer, gift: Gift) -> _Outcome | Reason:
-    sku = state.context.gift_choice.get(offer.id, gift.sku)
-    if sku not in (gift.sku, *gift.choice_of):
-        raise DataError(
-            f"must be one of {', '.join((gift.sku, *gift.choice_of))}; got {sku!r}",
-            where=f"context.gift_choice[{offer.id!r}]",
-        )
+    sku = gift.chosen(offer.id, state.context.gift_choice)
     stock = state.context.gift_stock
     if stock is not None:
         given = sum(line.quantity for line in state.gifts if line.sku == sku)

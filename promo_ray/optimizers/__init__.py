@@ -8,11 +8,13 @@ from promo_ray.optimizers.annealing import SimulatedAnnealing
 from promo_ray.optimizers.archipelago import IslandsResult, PopulationIslands, optimize_islands
 from promo_ray.optimizers.cma import CmaEs
 from promo_ray.optimizers.differential import DifferentialEvolution
+from promo_ray.optimizers.genes import Choice, Integer, Real, Subset
 from promo_ray.optimizers.genetic import GeneticAlgorithm
 from promo_ray.optimizers.memetic import Memetic
-from promo_ray.optimizers.population import Optimizer, Ranked
+from promo_ray.optimizers.population import Optimizer
+from promo_ray.optimizers.ranking import Ranked
 from promo_ray.optimizers.search import SearchResult, optimize
-from promo_ray.optimizers.space import Choice, Integer, Real, SearchSpace, Subset
+from promo_ray.optimizers.space import SearchSpace
 from promo_ray.optimizers.states import from_arrays, from_bytes, split, stack, to_arrays, to_bytes
 from promo_ray.optimizers.swarm import ParticleSwarm
 

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promo_ray.errors import ConfigError
 from promo_ray.optimizers.draws import Draws
-from promo_ray.optimizers.population import (
-    Clock,
-    PopulationMethod,
-    Ranked,
-    begin,
-    behind,
-    best_first,
-    best_of,
-    first_population,
-    newcomers,
-    ranked_of,
-    take,
-)
-from promo_ray.optimizers.space import SearchSpace, pick_device
+from promo_ray.optimizers.population import Clock, PopulationMethod, worst_of
+from promo_ray.optimizers.ranking import Ranked, behind, best_of, ranked_of, seated, take
+from promo_ray.optimizers.space import SearchSpace
 from promo_ray.registry import register
 
 SCHEDULES = ("dual_annealing", "geometric", "adaptive")
@@ -72,7 +59,7 @@ class AnnealingState(NamedTuple):
 
 @register("sa")
 @dataclass(frozen=True, kw_only=True)
-class SimulatedAnnealing(PopulationMethod):
+class SimulatedAnnealing(PopulationMethod[AnnealingState]):
     """Simulated annealing; a move changes one gene, at times all.
 
     Source: Kirkpatrick et al. 1983 (geometric); Huang et al. 1986 (adaptive: cool by the spread
@@ -118,24 +105,8 @@ class SimulatedAnnealing(PopulationMethod):
                 f"got {self.cooling}, {self.full_rate}"
             )
 
-    def init(
-        self,
-        space: SearchSpace,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        batch: tuple[int, ...] = (),
-        *,
-        island: int | Sequence[int] = 0,
-        x0: ArrayLike | None = None,
-    ) -> AnnealingState:
-        """See `Optimizer.init`."""
-        clock = begin(seed, batch, island)
-        like = torch.empty(0, dtype=dtype, device=pick_device(device))
-        shape = (*batch, self.pop_size, space.n_genes)
-        x = space.snap(first_population(self.method, clock, space, shape, like, x0))
-        worst = torch.full(shape[:-1], torch.inf, dtype=dtype, device=x.device)
-        one = torch.ones(batch, dtype=dtype, device=x.device)
+    def _first(self, space: SearchSpace, clock: Clock, x: Tensor, is_given: bool) -> AnnealingState:
+        x, worst, one = space.snap(x), worst_of(x), x.new_ones(x.shape[:-2])
         return AnnealingState(
             space, clock, x, x, -worst, worst, torch.full_like(worst, 0.1), one, one,
             x[..., :1, :], -worst[..., :1], worst[..., :1], torch.zeros_like(one),
@@ -154,7 +125,7 @@ class SimulatedAnnealing(PopulationMethod):
     ) -> AnnealingState:
         """See `Optimizer.tell`."""
         generation = state.clock.generation
-        draws = self._draws(state, state.x.shape[:-2], state.x)
+        draws = self._draws(state.clock, state.x.shape[:-2], state.x)
         state, fitness, violation = self._told(state, fitness, violation, state.trial)
         best = best_of(ranked_of(state.trial, fitness, violation), state.best())
         kept = {f"best_{name}": value for name, value in best._asdict().items()}
@@ -184,25 +155,14 @@ class SimulatedAnnealing(PopulationMethod):
         """See `Optimizer.ranked`; the best so far, then where the chains are."""
         return behind(state.best(), ranked_of(state.x, state.fitness, state.violation))
 
-    def replace_worst(
-        self,
-        state: AnnealingState,
-        x: Tensor,
-        fitness: Tensor,
-        violation: Tensor | None = None,
-        *,
-        ranks: Tensor | None = None,
-    ) -> AnnealingState:
-        """See `Optimizer.replace_worst`; chains go on from the newcomers."""
-        order = best_first(state.fitness, state.violation)
-        here = ranked_of(state.x, state.fitness, state.violation)
-        new = newcomers(here, x, fitness, violation, ranks)
-        at = order.gather(-1, new.ranks)
+    def _seat(self, state: AnnealingState, came: Ranked, ranks: Tensor | None) -> AnnealingState:
+        # chains go on from the newcomers
+        new = seated(Ranked(state.x, state.fitness, state.violation), came, ranks)
         best = best_of(ranked_of(new.x, new.fitness, new.violation), state.best())
         return state._replace(
-            x=state.x.scatter(-2, at.unsqueeze(-1).expand_as(x), new.x),
-            fitness=state.fitness.scatter(-1, at, new.fitness),
-            violation=state.violation.scatter(-1, at, new.violation),
+            x=state.x.scatter(-2, new.ranks.unsqueeze(-1).expand_as(new.x), new.x),
+            fitness=state.fitness.scatter(-1, new.ranks, new.fitness),
+            violation=state.violation.scatter(-1, new.ranks, new.violation),
             best_x=best.x,
             best_fitness=best.fitness,
             best_violation=best.violation,
@@ -215,7 +175,7 @@ class SimulatedAnnealing(PopulationMethod):
     def _moved(self, state: AnnealingState) -> Tensor:
         """Neighbors of the chains, `(*batch, pop, genes)`."""
         n, d = state.x.shape[-2:]
-        draws = self._draws(state, state.x.shape[:-2], state.x)
+        draws = self._draws(state.clock, state.x.shape[:-2], state.x)
         table = state.space.table(state.x.device, state.x.dtype)
         width = table.high - table.low
         if self.schedule == "dual_annealing":

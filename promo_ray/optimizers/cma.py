@@ -1,19 +1,18 @@
-"""CMA-ES with full or separable covariance, whole numbers kept moving by a margin."""
+"""CMA-ES with full or separable covariance, whole numbers kept moving."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promo_ray.errors import ConfigError
 from promo_ray.optimizers.covariance import (
     Model,
+    centered,
     held,
     individuals,
     new_model,
@@ -24,20 +23,9 @@ from promo_ray.optimizers.covariance import (
     width_of,
     with_choices,
 )
-from promo_ray.optimizers.population import (
-    Clock,
-    PopulationMethod,
-    Ranked,
-    begin,
-    behind,
-    best_first,
-    best_of,
-    first_population,
-    newcomers,
-    ranked_of,
-    take,
-)
-from promo_ray.optimizers.space import SearchSpace, pick_device
+from promo_ray.optimizers.population import Clock, PopulationMethod, worst_of
+from promo_ray.optimizers.ranking import Ranked, behind, best_of, ranked_of, seated, take
+from promo_ray.optimizers.space import SearchSpace
 from promo_ray.registry import register
 
 
@@ -83,7 +71,7 @@ class CmaState(NamedTuple):
 
 @register("cma")
 @dataclass(frozen=True, kw_only=True)
-class CmaEs(PopulationMethod):
+class CmaEs(PopulationMethod[CmaState]):
     """Evolution strategy that learns the covariance of good steps; one run without restarts.
 
     For 2 to 100 genes that depend on one another; float64 if more than five digits matter.
@@ -104,8 +92,7 @@ class CmaEs(PopulationMethod):
     sigma: float = 0.25
 
     def __post_init__(self) -> None:
-        if self.pop_size:
-            super().__post_init__()
+        super().__post_init__()
         if not 0 < self.sigma <= 1:
             raise ConfigError(f"sigma must be in (0, 1]; got {self.sigma}")
 
@@ -113,30 +100,14 @@ class CmaEs(PopulationMethod):
         """See `Optimizer.size`."""
         return self.pop_size or default_size(space.n_genes)
 
-    def init(
-        self,
-        space: SearchSpace,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        batch: tuple[int, ...] = (),
-        *,
-        island: int | Sequence[int] = 0,
-        x0: ArrayLike | None = None,
-    ) -> CmaState:
-        """See `Optimizer.init`; the first mean is the first row of `x0`, or a random point."""
-        clock = begin(seed, batch, island)
-        like = torch.empty(0, dtype=dtype, device=pick_device(device))
-        shape = (*batch, self.size(space), space.n_genes)
-        x = first_population(self.method, clock, space, shape, like, x0)
-        table = space.table(like.device, dtype)
-        x = (x - table.low) / width_of(table)
-        mean = x[..., 0, :]
-        sigma = torch.full(batch, self.sigma, dtype=dtype, device=like.device)
-        model = new_model(mean, sigma, self.is_separable)
-        if x0 is None:
+    def _first(self, space: SearchSpace, clock: Clock, x: Tensor, is_given: bool) -> CmaState:
+        # the first mean is the first row of x0, or a random point
+        table = space.table(x.device, x.dtype)
+        x, worst = (x - table.low) / width_of(table), worst_of(x)
+        sigma = torch.full(x.shape[:-2], self.sigma, dtype=x.dtype, device=x.device)
+        model = new_model(x[..., 0, :], sigma, self.is_separable)
+        if not is_given:
             x = self._samples(space, clock, model)
-        worst = torch.full(shape[:-1], torch.inf, dtype=dtype, device=like.device)
         first = individuals(space, x[..., :1, :])
         return CmaState(
             space, clock, *model, x, -worst, worst, first, -worst[..., :1], worst[..., :1],
@@ -161,9 +132,12 @@ class CmaEs(PopulationMethod):
         model = state.model()
         factor = stretch(model, table, n)
         scale = (model.sigma.unsqueeze(-1) * factor).unsqueeze(-2)
+        weights = weights_of(d, n, self.is_separable)
         x = take(state.x, order)
+        if not state.space.is_real:
+            x = centered(x, model, table, weights.n_parents)
         steps = (x - model.mean.unsqueeze(-2)) / scale
-        model = held(update(model, steps, factor, weights_of(d, n, self.is_separable)))
+        model = held(update(model, steps, factor, weights))
         if not state.space.is_real:
             mean = torch.where(table.is_unordered, x[..., 0, :], model.mean)
             model = model._replace(mean=mean)
@@ -177,30 +151,20 @@ class CmaEs(PopulationMethod):
         last = ranked_of(individuals(state.space, state.x), state.fitness, state.violation)
         return behind(state.best(), last)
 
-    def replace_worst(
-        self,
-        state: CmaState,
-        x: Tensor,
-        fitness: Tensor,
-        violation: Tensor | None = None,
-        *,
-        ranks: Tensor | None = None,
-    ) -> CmaState:
-        """See `Optimizer.replace_worst`; the mean goes to a newcomer better than all so far."""
-        table = state.space.table(x.device, x.dtype)
-        share = (x - table.low) / width_of(table)
-        order = best_first(state.fitness, state.violation)
-        here = ranked_of(state.x, state.fitness, state.violation)
-        new = newcomers(here, share, fitness, violation, ranks)
-        at = order.gather(-1, new.ranks)
-        arrived = ranked_of(x, torch.where(new.enters, new.fitness, -torch.inf), new.violation)
+    def _seat(self, state: CmaState, came: Ranked, ranks: Tensor | None) -> CmaState:
+        # the mean goes to a newcomer better than all so far
+        table = state.space.table(came.x.device, came.x.dtype)
+        share = (came.x - table.low) / width_of(table)
+        here = Ranked(state.x, state.fitness, state.violation)
+        new = seated(here, came._replace(x=share), ranks)
+        arrived = ranked_of(came.x, torch.where(new.enters, new.fitness, -torch.inf), new.violation)
         best = best_of(arrived, state.best())
         wins = (best.fitness != state.best_fitness) | (best.violation != state.best_violation)
         goal = (best.x[..., 0, :] - table.low) / width_of(table)
         return state._replace(
-            x=state.x.scatter(-2, at.unsqueeze(-1).expand_as(x), new.x),
-            fitness=state.fitness.scatter(-1, at, new.fitness),
-            violation=state.violation.scatter(-1, at, new.violation),
+            x=state.x.scatter(-2, new.ranks.unsqueeze(-1).expand_as(new.x), new.x),
+            fitness=state.fitness.scatter(-1, new.ranks, new.fitness),
+            violation=state.violation.scatter(-1, new.ranks, new.violation),
             mean=torch.where(wins, goal, state.mean),
             best_x=best.x,
             best_fitness=best.fitness,
@@ -212,17 +176,11 @@ class CmaEs(PopulationMethod):
         n, d = self.size(space), space.n_genes
         batch = model.mean.shape[:-1]
         table = space.table(model.mean.device, model.mean.dtype)
-        draws = self._draws(_Timed(clock), batch, model.mean)
+        draws = self._draws(clock, batch, model.mean)
         steps = sample(model, draws.normal(n, d))
         scale = (model.sigma.unsqueeze(-1) * stretch(model, table, n)).unsqueeze(-2)
         x = model.mean.unsqueeze(-2) + scale * steps
         return x if space.is_real else with_choices(x, model, table, draws)
-
-
-class _Timed(NamedTuple):
-    """What draws need of a state."""
-
-    clock: Clock
 
 
 def default_size(n_genes: int) -> int:

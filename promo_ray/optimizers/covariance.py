@@ -2,7 +2,8 @@
 
 Source of every formula and default: Hansen 2016, "The CMA evolution strategy: a tutorial"
 (arXiv 1604.00772), with active (negative) weights; the separable form is Ros and Hansen 2008;
-the margin of whole numbers is that of Hamano et al. 2022 without its memory.
+whole numbers follow Marty et al. 2024 (LB+IC-CMA-ES) without its correction of bias, or
+Hamano et al. 2022 (the margin) without its memory.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from promo_ray.optimizers.draws import Draws
 from promo_ray.optimizers.space import SearchSpace, Table
+
+FEW_GENES = 10  # up to which whole numbers of mixed spaces are treated otherwise
 
 
 class Weights(NamedTuple):
@@ -146,11 +149,33 @@ def individuals(space: SearchSpace, share: Tensor) -> Tensor:
 
 
 def held(model: Model) -> Model:
-    """The same distribution near the box, with deviations of at most half of a range."""
+    """The same distribution near the box, with deviations of at most half of a range.
+
+    Variances that have shrunk or grown far go into sigma, before they run out of numbers.
+    """
+    model = _rescaled(model)
     period = 2 * torch.floor(model.mean / 2)
     longest = variances(model).amax(-1).clamp(min=1e-30).sqrt()
     sigma = torch.minimum(model.sigma, 0.5 / longest).clamp(min=1e-30)
     return model._replace(mean=model.mean - period, sigma=sigma)
+
+
+def _rescaled(model: Model) -> Model:
+    top = variances(model).amax(-1)
+    is_far = (top < 1e-12) | (top > 1e12)
+    if not bool(is_far.any()):
+        return model
+    # a power of two: nothing is rounded
+    power = torch.floor(torch.log2(top.clamp(min=1e-37)) / 2)
+    unit = torch.where(is_far, torch.exp2(power), 1.0)
+    row = unit.unsqueeze(-1)
+    square = (row if _is_separable(model) else row.unsqueeze(-1)).square()
+    return model._replace(
+        sigma=model.sigma * unit,
+        cov=model.cov / square,
+        axes=model.axes / row,
+        path_c=model.path_c / row,
+    )
 
 
 def with_choices(share: Tensor, model: Model, table: Table, draws: Draws) -> Tensor:
@@ -176,19 +201,39 @@ def sample(model: Model, z: Tensor) -> Tensor:
 def stretch(model: Model, table: Table, n: int) -> Tensor:
     """Factor `(*batch, genes)` on steps that keeps whole numbers moving.
 
-    A whole number leaves its cell with a probability of at least 1 / (genes * n) per sample.
+    Of few genes, a whole number deviates by at least min(mu_eff / genes, 0.2) (Marty et al. 2024);
+    of many it leaves its cell with a probability of at least 1 / (genes * n) per sample (Hamano et
+    al. 2022), which keeps the rest of the steps undisturbed.
     """
     d = model.mean.shape[-1]
     width = width_of(table)
+    deviation = model.sigma.unsqueeze(-1) * variances(model).clamp(min=1e-30).sqrt() * width
+    if d <= FEW_GENES:
+        least = min(weights_of(d, n, _is_separable(model)).mu_eff / d, 0.2)
+        return torch.where(table.is_whole, (least / deviation).clamp(min=1), 1.0)
     at = table.low + mirrored(model.mean) * width
     # not too little, or the mean would come to rest on the edge of a cell
     edge = (0.5 - (at - torch.floor(at + 0.5)).abs()).clamp(min=0.02)
     quantile = math.sqrt(2) * float(
         torch.erfinv(torch.tensor(1 - 1 / (d * n), dtype=torch.float64))
     )
-    deviation = model.sigma.unsqueeze(-1) * variances(model).clamp(min=1e-30).sqrt() * width
     factor = (edge / max(quantile, 0.1) / deviation).clamp(min=1)
     return torch.where(table.is_whole, factor, 1.0)
+
+
+def centered(x: Tensor, model: Model, table: Table, n_parents: int) -> Tensor:
+    """Samples `(*batch, n, genes)`, best first, whose parents sit amid the cells they jumped to.
+
+    Only where a whole number of few genes differs from that of the mean: else means would come to
+    rest at the edges of cells, and variances of whole numbers die out (Marty et al. 2024).
+    """
+    if x.shape[-1] > FEW_GENES:
+        return x
+    width = width_of(table)
+    cell, home = torch.floor(x * width), torch.floor(model.mean * width).unsqueeze(-2)
+    is_parent = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1) < n_parents
+    jumps = table.is_whole & is_parent & (cell != home)
+    return torch.where(jumps, (cell + 0.5) / width, x)
 
 
 def update(model: Model, steps: Tensor, factor: Tensor, weights: Weights) -> Model:

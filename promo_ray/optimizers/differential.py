@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promo_ray.errors import ConfigError
 from promo_ray.optimizers import native
 from promo_ray.optimizers.draws import below_of, unit_of
-from promo_ray.optimizers.population import (
-    Clock,
-    PopulationMethod,
-    Ranked,
-    begin,
-    best_first,
-    first_population,
-    newcomers,
-    ranked_of,
-    take,
-)
-from promo_ray.optimizers.space import SearchSpace, pick_device
+from promo_ray.optimizers.population import Clock, PopulationMethod, worst_of
+from promo_ray.optimizers.ranking import Ranked, ranked_of, seated, take
+from promo_ray.optimizers.space import SearchSpace
 from promo_ray.registry import register
 
 STRATEGIES = ("rand1", "best1", "current_to_pbest1")
@@ -57,7 +46,7 @@ class DifferentialState(NamedTuple):
 
 @register("de")
 @dataclass(frozen=True, kw_only=True)
-class DifferentialEvolution(PopulationMethod):
+class DifferentialEvolution(PopulationMethod[DifferentialState]):
     """Differential evolution; whole numbers are rounded when evaluated, not in the population.
 
     Source: Storn and Price 1997 (rand/1/bin, best/1/bin); Zhang and Sanderson 2009
@@ -93,26 +82,13 @@ class DifferentialEvolution(PopulationMethod):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in [0, 1]; got {getattr(self, name)}")
 
-    def init(
-        self,
-        space: SearchSpace,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        batch: tuple[int, ...] = (),
-        *,
-        island: int | Sequence[int] = 0,
-        x0: ArrayLike | None = None,
+    def _first(
+        self, space: SearchSpace, clock: Clock, x: Tensor, is_given: bool
     ) -> DifferentialState:
-        """See `Optimizer.init`."""
-        clock = begin(seed, batch, island)
-        like = torch.empty(0, dtype=dtype, device=pick_device(device))
-        shape = (*batch, self.pop_size, space.n_genes)
-        x = first_population(self.method, clock, space, shape, like, x0)
-        worst = torch.full(shape[:-1], torch.inf, dtype=dtype, device=x.device)
+        worst = worst_of(x)
         weight = torch.full_like(worst, self.weight)
         rate = torch.full_like(worst, self.crossover_rate)
-        epsilon = worst.new_zeros(batch)
+        epsilon = x.new_zeros(x.shape[:-2])
         return DifferentialState(
             space, clock, x, x, -worst, worst, weight, rate, weight, rate, epsilon
         )
@@ -146,24 +122,14 @@ class DifferentialEvolution(PopulationMethod):
         found = ranked_of(state.x, state.fitness, state.violation)
         return found if state.space.is_plain else found._replace(x=state.space.snap(found.x))
 
-    def replace_worst(
-        self,
-        state: DifferentialState,
-        x: Tensor,
-        fitness: Tensor,
-        violation: Tensor | None = None,
-        *,
-        ranks: Tensor | None = None,
+    def _seat(
+        self, state: DifferentialState, came: Ranked, ranks: Tensor | None
     ) -> DifferentialState:
-        """See `Optimizer.replace_worst`."""
-        order = best_first(state.fitness, state.violation)
-        here = ranked_of(state.x, state.fitness, state.violation)
-        new = newcomers(here, x, fitness, violation, ranks)
-        at = order.gather(-1, new.ranks)
+        new = seated(Ranked(state.x, state.fitness, state.violation), came, ranks)
         return state._replace(
-            x=state.x.scatter(-2, at.unsqueeze(-1).expand_as(x), new.x),
-            fitness=state.fitness.scatter(-1, at, new.fitness),
-            violation=state.violation.scatter(-1, at, new.violation),
+            x=state.x.scatter(-2, new.ranks.unsqueeze(-1).expand_as(new.x), new.x),
+            fitness=state.fitness.scatter(-1, new.ranks, new.fitness),
+            violation=state.violation.scatter(-1, new.ranks, new.violation),
         )
 
     def _leads(self, state: DifferentialState, picks: Tensor | None) -> Tensor:
@@ -179,7 +145,7 @@ class DifferentialEvolution(PopulationMethod):
     def _varied(self, state: DifferentialState) -> DifferentialState:
         """Trials of the next generation."""
         n, d = state.x.shape[-2:]
-        draws = self._draws(state, state.x.shape[:-2], state.x)
+        draws = self._draws(state.clock, state.x.shape[:-2], state.x)
         table = state.space.table(state.x.device, state.x.dtype)
         kind = STRATEGIES.index(self.strategy)
         n_best = max(2, round(self.p_best * n))

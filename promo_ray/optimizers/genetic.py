@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promo_ray.errors import ConfigError
 from promo_ray.optimizers import native
 from promo_ray.optimizers.draws import Draws
-from promo_ray.optimizers.population import (
-    Clock,
-    PopulationMethod,
-    Ranked,
-    begin,
-    first_population,
-    newcomers,
-    ranked_of,
-    take,
-)
-from promo_ray.optimizers.space import SearchSpace, pick_device
+from promo_ray.optimizers.population import Clock, PopulationMethod, worst_of
+from promo_ray.optimizers.ranking import Ranked, newcomers, ranked_of, take
+from promo_ray.optimizers.space import SearchSpace
 from promo_ray.optimizers.variation import (
     CROSSOVERS,
     ORDER_MUTATIONS,
@@ -64,12 +54,12 @@ class GeneticState(NamedTuple):
 
 @register("ga")
 @dataclass(frozen=True, kw_only=True)
-class GeneticAlgorithm(PopulationMethod):
+class GeneticAlgorithm(PopulationMethod[GeneticState]):
     """Genetic algorithm with elitism; one generation is O(pop * genes).
 
     Real genes are crossed and mutated by the operators named; in mixed spaces whole numbers
-    mutate by grid steps, choices are exchanged and drawn anew, subsets draw from the union of
-    both parents.
+    mutate by grid steps or, under `polynomial`, half of the time as far as real ones do; choices
+    are exchanged and drawn anew, subsets draw from the union of both parents.
 
     Attributes:
         pop_size: individuals, even, >= 4.
@@ -136,24 +126,9 @@ class GeneticAlgorithm(PopulationMethod):
                     f"{name} must be one of {', '.join(values)}; got {getattr(self, name)!r}"
                 )
 
-    def init(
-        self,
-        space: SearchSpace,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        batch: tuple[int, ...] = (),
-        *,
-        island: int | Sequence[int] = 0,
-        x0: ArrayLike | None = None,
-    ) -> GeneticState:
-        """See `Optimizer.init`."""
-        clock = begin(seed, batch, island)
-        like = torch.empty(0, dtype=dtype, device=pick_device(device))
-        shape = (*batch, self.pop_size, space.n_genes)
-        x = space.snap(first_population(self.method, clock, space, shape, like, x0))
-        worst = torch.full(shape[:-1], torch.inf, dtype=dtype, device=x.device)
-        return GeneticState(space, clock, x, -worst, worst, x, worst.new_zeros(batch))
+    def _first(self, space: SearchSpace, clock: Clock, x: Tensor, is_given: bool) -> GeneticState:
+        x, worst = space.snap(x), worst_of(x)
+        return GeneticState(space, clock, x, -worst, worst, x, x.new_zeros(x.shape[:-2]))
 
     def ask(self, state: GeneticState) -> tuple[GeneticState, Tensor]:
         """See `Optimizer.ask`; the first individuals asked for are the first population."""
@@ -180,19 +155,10 @@ class GeneticAlgorithm(PopulationMethod):
             return ranked_of(state.x, state.fitness, state.violation)
         return Ranked(state.x, state.fitness, state.violation)
 
-    def replace_worst(
-        self,
-        state: GeneticState,
-        x: Tensor,
-        fitness: Tensor,
-        violation: Tensor | None = None,
-        *,
-        ranks: Tensor | None = None,
-    ) -> GeneticState:
-        """See `Optimizer.replace_worst`."""
+    def _seat(self, state: GeneticState, came: Ranked, ranks: Tensor | None) -> GeneticState:
         here = self.ranked(state)
-        new = newcomers(here, x, fitness, violation, ranks)
-        rows = new.ranks.unsqueeze(-1).expand_as(x)
+        new = newcomers(here, came, ranks)
+        rows = new.ranks.unsqueeze(-1).expand_as(new.x)
         return self._survive(
             state,
             (here.x[..., :0, :], here.x.scatter(-2, rows, new.x)),
@@ -226,7 +192,7 @@ class GeneticAlgorithm(PopulationMethod):
     def _breed(self, state: GeneticState) -> Tensor:
         """Children of the present population, `(*batch, pop, genes)`."""
         space, n, d = state.space, self.pop_size, state.x.shape[-1]
-        draws = self._draws(state, state.x.shape[:-2], state.x)
+        draws = self._draws(state.clock, state.x.shape[:-2], state.x)
         parents = self._parents(state, draws)
         rate = 1 / d if self.mutation_rate is None else self.mutation_rate
         if space.is_plain and self.crossover == "sbx" and self.mutation == "polynomial":
@@ -274,8 +240,11 @@ class GeneticAlgorithm(PopulationMethod):
         stepped = grid_step(x, words, rate, table, self.grid_steps)
         if self.mutation == "polynomial":
             step = polynomial_step(words, rate, self.mutation_eta, x.dtype)
-            moved = x + step * (table.upper - table.lower)
-            stepped = torch.where(table.is_whole, stepped, moved)
+            step = step * (table.upper - table.lower)
+            far = torch.where(table.is_whole, step.sign() * step.abs().clamp(min=1), step)
+            # whole numbers go near or far, as the lowest bit says, which no other draw reads
+            is_near = table.is_whole & ((words & 1) == 1)
+            stepped = torch.where(is_near, stepped, x + far)
         if space.is_real:
             return stepped
         stepped = torch.where(table.is_unordered, x, stepped)

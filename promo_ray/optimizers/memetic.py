@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promo_ray.errors import ConfigError
 from promo_ray.optimizers.cma import default_size
 from promo_ray.optimizers.covariance import (
+    FEW_GENES,
+    centered,
     held,
     individuals,
     new_model,
@@ -25,19 +26,11 @@ from promo_ray.optimizers.covariance import (
     width_of,
     with_choices,
 )
+from promo_ray.optimizers.crossing import part_of, trials
 from promo_ray.optimizers.draws import Draws
-from promo_ray.optimizers.population import (
-    PopulationMethod,
-    Ranked,
-    begin,
-    behind,
-    best_of,
-    first_population,
-    newcomers,
-    ranked_of,
-    take,
-)
-from promo_ray.optimizers.space import SearchSpace, pick_device
+from promo_ray.optimizers.population import Clock, PopulationMethod, worst_of
+from promo_ray.optimizers.ranking import Ranked, behind, best_of, newcomers, ranked_of, take
+from promo_ray.optimizers.space import SearchSpace
 from promo_ray.optimizers.states import split, stack
 from promo_ray.optimizers.sweep import (
     RUN,
@@ -53,11 +46,12 @@ from promo_ray.registry import register
 
 _MOST = 32  # largest run in multiples of the smallest
 _MOST_FULL = 150  # genes up to which runs learn a full covariance
+_CROSSED, _CROSSED_SHARE = 4, 0.75  # runs of differential evolution: populations, share of all
 
 
 @register("auto")
 @dataclass(frozen=True, kw_only=True)
-class Memetic(PopulationMethod):
+class Memetic(PopulationMethod[MemeticState]):
     """Default for an unknown problem of up to some hundred genes and at least 50 evaluations each.
 
     1. A sweep looks along every gene in turn from the best point so far, by a grid and by closing
@@ -67,6 +61,8 @@ class Memetic(PopulationMethod):
        points given or a random one.
     3. CMA-ES runs start anew at random points, in turn with doubled populations and with small
        ones of varied step size, each kind with half of the evaluations (BIPOP, Hansen 2009).
+       With whole numbers among at most 10 genes, runs of differential evolution take the place of
+       the large ones, with three quarters of the evaluations.
 
     Genes without order keep the value of the best sample and change at a rate of one per sample.
     Islands of a batch are taken one by one on the host: fitness is batched, the method is not.
@@ -88,8 +84,7 @@ class Memetic(PopulationMethod):
     first_growth: int = 3
 
     def __post_init__(self) -> None:
-        if self.pop_size:
-            super().__post_init__()
+        super().__post_init__()
         if not 0 < self.sigma <= 1 or not 1 <= self.first_growth <= _MOST:
             raise ConfigError(
                 f"sigma in (0, 1] and first_growth in [1, {_MOST}] must hold; "
@@ -100,29 +95,14 @@ class Memetic(PopulationMethod):
         """See `Optimizer.size`."""
         return self.pop_size or default_size(space.n_genes)
 
-    def init(
-        self,
-        space: SearchSpace,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        batch: tuple[int, ...] = (),
-        *,
-        island: int | Sequence[int] = 0,
-        x0: ArrayLike | None = None,
-    ) -> MemeticState:
-        """See `Optimizer.init`."""
-        clock = begin(seed, batch, island)
-        like = torch.empty(0, dtype=dtype, device=pick_device(device))
-        n, d = self.size(space), space.n_genes
-        x = first_population(self.method, clock, space, (*batch, n, d), like, x0)
-        worst = torch.full((*batch, n), torch.inf, dtype=dtype, device=like.device)
-        zeros = x.new_zeros(batch)
-        start = Control(is_given=float(x0 is not None))
+    def _first(self, space: SearchSpace, clock: Clock, x: Tensor, is_given: bool) -> MemeticState:
+        batch, (n, d) = x.shape[:-2], x.shape[-2:]
+        worst, zeros = worst_of(x), x.new_zeros(x.shape[:-2])
+        start = Control(is_given=float(is_given))
         control = torch.tensor(start, dtype=torch.float64).expand(*batch, -1).clone()
         model = new_model(x[..., 0, :] * 0 + 0.5, zeros + self.sigma, d > _MOST_FULL)
         pool, values = x.new_zeros((*batch, _MOST * n, d)), x.new_zeros((*batch, _MOST * n))
-        table = space.table(like.device, dtype)
+        table = space.table(x.device, x.dtype)
         x = (x - table.low) / width_of(table)
         trace = x.new_zeros((*batch, 10 + math.ceil(30 * d / n)))
         return MemeticState(
@@ -154,20 +134,12 @@ class Memetic(PopulationMethod):
         last = ranked_of(individuals(state.space, state.x), state.fitness, state.violation)
         return behind(state.best(), last)
 
-    def replace_worst(
-        self,
-        state: MemeticState,
-        x: Tensor,
-        fitness: Tensor,
-        violation: Tensor | None = None,
-        *,
-        ranks: Tensor | None = None,
-    ) -> MemeticState:
-        """See `Optimizer.replace_worst`; a run's mean goes to a newcomer better than all so far."""
-        new = newcomers(self.ranked(state), x, fitness, violation, ranks)
+    def _seat(self, state: MemeticState, came: Ranked, ranks: Tensor | None) -> MemeticState:
+        # a run's mean goes to a newcomer better than all so far
+        new = newcomers(self.ranked(state), came, ranks)
         best = best_of(ranked_of(new.x, new.fitness, new.violation), state.best())
         wins = (best.fitness != state.best_fitness) | (best.violation != state.best_violation)
-        table = state.space.table(x.device, x.dtype)
+        table = state.space.table(came.x.device, came.x.dtype)
         goal = (best.x[..., 0, :] - table.low) / width_of(table)
         return state._replace(
             mean=torch.where(wins, goal, state.mean),
@@ -180,20 +152,25 @@ class Memetic(PopulationMethod):
         control = state.control_of()
         if control.phase == START:
             return state
-        draws = self._draws(state, (), state.x)
+        draws = self._draws(state.clock, (), state.x)
         if control.phase == SWEEP:
             return state._replace(x=along(state, control, draws))
+        if _crosses(state, control):
+            n = state.x.shape[0] * int(control.size)
+            order = self._order(state, state.pool_fitness[:n], state.pool_violation[:n])
+            return state._replace(x=trials(state, control, draws, int(order[0])))
         return state._replace(x=_samples(state, control, draws))
 
     def _tell_one(self, state: MemeticState) -> MemeticState:
         control = state.control_of()
-        draws = self._draws(state, (), state.x)
+        draws = self._draws(state.clock, (), state.x)
         draws.skip(8 * state.x.numel() + 64)  # beyond what ask takes
         if control.phase == START:
             control = control._replace(phase=SWEEP)
-            if not self.sweeps:
+            first = begin_gene(state, control, 0)
+            if not self.sweeps or first.gene >= state.space.n_genes:
                 return self._run_here(state, control, draws)
-            return state.at(begin_gene(state, control, 0))
+            return state.at(first)
         if control.phase == SWEEP:
             state = state.pooled(int(control.turn))
             control = next_turn(state, control)
@@ -216,7 +193,9 @@ class Memetic(PopulationMethod):
 
     def _run_on(self, state: MemeticState, control: Control, draws: Draws) -> MemeticState:
         """Pool the samples told; update the run when they are enough; restart when it is done."""
-        n = state.x.shape[0]
+        n, crosses = state.x.shape[0], _crosses(state, control)
+        if crosses and control.updates > 0:
+            state = self._kept(state, part_of(state, control))
         state = state.pooled(int(control.pooled))
         spent = {"large" if control.is_large else "small": n}
         control = control._replace(
@@ -225,11 +204,29 @@ class Memetic(PopulationMethod):
         )
         if control.pooled < control.size:
             return state.at(control)
-        state = self._updated(state, control)
+        if not crosses:
+            state = self._updated(state, control)
+        state = self._traced(state, control)
         control = control._replace(pooled=0, updates=control.updates + 1)
         if _is_done(state, control):
             return self._restarted(state, control, draws)
         return state.at(control)
+
+    def _kept(self, state: MemeticState, rows: slice) -> MemeticState:
+        """The trials told, or what is better in their place in the population."""
+        old = state.pool_fitness[rows], state.pool_violation[rows]
+        wins = self._replaces(state, (state.fitness, state.violation), old)
+        return state._replace(
+            x=torch.where(wins.unsqueeze(-1), state.x, state.pool_x[rows]),
+            fitness=torch.where(wins, state.fitness, old[0]),
+            violation=torch.where(wins, state.violation, old[1]),
+        )
+
+    def _traced(self, state: MemeticState, control: Control) -> MemeticState:
+        """The state with the best of its pool in the trace."""
+        n = int(control.size) * state.x.shape[0]
+        best = self._order(state, state.pool_fitness[:n], state.pool_violation[:n])[:1]
+        return state._replace(trace=torch.cat([state.trace[1:], state.pool_fitness[best]]))
 
     def _updated(self, state: MemeticState, control: Control) -> MemeticState:
         n = int(control.size) * state.x.shape[0]
@@ -238,13 +235,14 @@ class Memetic(PopulationMethod):
         x = take(state.pool_x[:n], order)
         model = state.model()
         factor = stretch(model, table, n)
-        steps = (x - model.mean) / (model.sigma * factor)
         weights = weights_of(x.shape[-1], n, state.is_separable())
+        if not state.space.is_real:
+            x = centered(x, model, table, weights.n_parents)
+        steps = (x - model.mean) / (model.sigma * factor)
         model = held(update(model, steps, factor, weights))
         if not state.space.is_real:
             model = model._replace(mean=torch.where(table.is_unordered, x[0], model.mean))
-        trace = torch.cat([state.trace[1:], state.pool_fitness[order[:1]]])
-        return state._replace(**model._asdict(), trace=trace)
+        return state._replace(**model._asdict())
 
     def _restarted(self, state: MemeticState, control: Control, draws: Draws) -> MemeticState:
         """A run from a random point: the kind that has spent less."""
@@ -285,6 +283,16 @@ def _samples(state: MemeticState, control: Control, draws: Draws) -> Tensor:
     return x if state.space.is_real else with_choices(x, model, table, draws)
 
 
+def _is_mixed(state: MemeticState) -> bool:
+    """Few genes, whole numbers among them."""
+    return not state.space.is_real and state.space.n_genes <= FEW_GENES
+
+
+def _crosses(state: MemeticState, control: Control) -> bool:
+    """The run is one of differential evolution."""
+    return bool(control.is_large) and _is_mixed(state)
+
+
 def _is_done(state: MemeticState, control: Control) -> bool:
     """Whether a run has converged or cannot go on (Hansen 2016, section B.3)."""
     n, d = int(control.size) * state.x.shape[0], state.space.n_genes
@@ -296,6 +304,8 @@ def _is_done(state: MemeticState, control: Control) -> bool:
         tolerance = 4 * eps * level + 1e-11 * min(level, 1.0)
         if not math.isfinite(level) or float(last.max() - last.min()) <= tolerance:
             return True
+    if _crosses(state, control):
+        return False
     longest = float(state.sigma) * math.sqrt(max(float(variances(state.model()).max()), 0.0))
     is_flat = float(state.axes.max()) > 1e7 * float(state.axes.min())
     limit = 100 + 150 * (d + 3) ** 2 / math.sqrt(n)

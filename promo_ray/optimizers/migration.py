@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from promo_ray.execution.islands_keeper import Migrants
-from promo_ray.optimizers.population import Clock, Optimizer, Ranked, best_first, is_better, take
+from promo_ray.optimizers.population import Clock, Optimizer
+from promo_ray.optimizers.ranking import Ranked, best_first, is_better, take
 from promo_ray.seeding import stream
 
 EMIGRATIONS = ("best", "diverse", "random", "tournament")

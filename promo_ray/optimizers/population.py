@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from numpy.typing import ArrayLike
@@ -13,24 +13,11 @@ from torch import Tensor
 
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.optimizers.draws import Draws, keys
-from promo_ray.optimizers.space import SearchSpace
+from promo_ray.optimizers.ranking import Ranked, best_first, is_better
+from promo_ray.optimizers.space import SearchSpace, pick_device
 
 S = TypeVar("S")
 _INF = float("inf")
-
-
-class Ranked(NamedTuple):
-    """Individuals best first.
-
-    Attributes:
-        x: `(*batch, n, genes)` genes.
-        fitness: `(*batch, n)`; -inf = not evaluated or worst.
-        violation: `(*batch, n)` >= 0; 0 = feasible.
-    """
-
-    x: Tensor
-    fitness: Tensor
-    violation: Tensor
 
 
 class Clock(NamedTuple):
@@ -115,7 +102,7 @@ class Optimizer(Protocol[S]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PopulationMethod:
+class PopulationMethod(Generic[S]):
     """Hyperparameters and steps that all methods share.
 
     Attributes:
@@ -132,7 +119,8 @@ class PopulationMethod:
     epsilon_generations: int = 30
 
     def __post_init__(self) -> None:
-        if self.pop_size < 4:
+        # 0 where it is the default: the method chooses by the space
+        if self.pop_size < 4 and not self.pop_size == 0 == type(self).pop_size:
             raise ConfigError(f"pop_size must be >= 4; got {self.pop_size}")
         if self.epsilon_generations < 0:
             raise ConfigError(f"epsilon_generations must be >= 0; got {self.epsilon_generations}")
@@ -141,9 +129,48 @@ class PopulationMethod:
         """See `Optimizer.size`."""
         return self.pop_size
 
-    def _draws(self, state: Any, batch: tuple[int, ...], like: Tensor) -> Draws:
+    def init(
+        self,
+        space: SearchSpace,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        batch: tuple[int, ...] = (),
+        *,
+        island: int | Sequence[int] = 0,
+        x0: ArrayLike | None = None,
+    ) -> S:
+        """See `Optimizer.init`."""
+        clock = begin(seed, batch, island)
+        space.table(pick_device(device), dtype)  # refuses other dtypes
+        like = torch.empty(0, dtype=dtype, device=pick_device(device))
+        shape = (*batch, self.size(space), space.n_genes)
+        x = first_population(self.method, clock, space, shape, like, x0)
+        return self._first(space, clock, x, x0 is not None)
+
+    def replace_worst(
+        self,
+        state: S,
+        x: Tensor,
+        fitness: Tensor,
+        violation: Tensor | None = None,
+        *,
+        ranks: Tensor | None = None,
+    ) -> S:
+        """See `Optimizer.replace_worst`."""
+        violation = torch.zeros_like(fitness) if violation is None else violation
+        return self._seat(state, Ranked(x, fitness, violation), ranks)
+
+    def _first(self, space: SearchSpace, clock: Clock, x: Tensor, is_given: bool) -> S:
+        """First state of latent points `(*batch, size, genes)`; `is_given`: x0 is among them."""
+        raise NotImplementedError
+
+    def _seat(self, state: S, came: Ranked, ranks: Tensor | None) -> S:
+        """State with newcomers in its rows."""
+        raise NotImplementedError
+
+    def _draws(self, clock: Clock, batch: tuple[int, ...], like: Tensor) -> Draws:
         """Random numbers of the present generation."""
-        clock: Clock = state.clock
         return Draws(keys(clock.seed, self.method, clock.islands, clock.generation), batch, like)
 
     def _told(
@@ -209,6 +236,8 @@ def begin(seed: int, batch: tuple[int, ...], island: int | Sequence[int]) -> Clo
     islands = tuple(range(island, island + n)) if isinstance(island, int) else tuple(island)
     if len(islands) != n or n == 0:
         raise ConfigError(f"island must name {n} islands, at least 1; got {len(islands)}")
+    if not 0 <= int(seed) < 1 << 63:
+        raise ConfigError(f"seed must be in [0, 2**63); got {seed}")
     return Clock(int(seed), islands)
 
 
@@ -235,111 +264,24 @@ def first_population(
     return torch.cat([start, x[..., len(points) :, :]], dim=-2)
 
 
+def worst_of(x: Tensor) -> Tensor:
+    """Violation of individuals `(*batch, n, genes)` not yet evaluated: +inf, `(*batch, n)`."""
+    return torch.full(x.shape[:-1], _INF, dtype=x.dtype, device=x.device)
+
+
 def _judged(fitness: Tensor, violation: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
     """Fitness and violation in the dtype of `like` `(*batch, size, genes)`; not finite = worst."""
     want = like.shape[:-1]
     for name, values in (("fitness", fitness), ("violation", violation)):
         if values is not None and values.shape != want:
             raise DataError(f"must have shape {tuple(want)}; got {tuple(values.shape)}", where=name)
-    fitness = fitness.detach().to(device=like.device, dtype=like.dtype)
-    fitness = torch.nan_to_num(fitness, nan=-_INF, posinf=-_INF, neginf=-_INF)
+    fitness = fitness.detach().to(like.device)
+    most = torch.finfo(like.dtype).max
+    is_finite = torch.isfinite(fitness)
+    fitness = torch.where(is_finite, fitness.clamp(-most, most).to(like.dtype), -_INF)
     if violation is None:
         return fitness, torch.zeros_like(fitness)
     violation = violation.detach().to(device=like.device, dtype=like.dtype)
-    violation = torch.nan_to_num(violation, nan=_INF, posinf=_INF, neginf=_INF)
-    violation = violation.clamp_(min=0)
-    return fitness, violation
-
-
-def is_better(new: tuple[Tensor, Tensor], old: tuple[Tensor, Tensor]) -> Tensor:
-    """Feasibility rules for (fitness, violation): less violation, then more fitness (Deb 2000)."""
-    return (new[1] < old[1]) | ((new[1] == old[1]) & (new[0] > old[0]))
-
-
-def best_first(fitness: Tensor, violation: Tensor) -> Tensor:
-    """`(*batch, n)` int64 order by the feasibility rules, stable."""
-    order = torch.sort(fitness, dim=-1, descending=True, stable=True).indices
-    by_violation = torch.sort(violation.gather(-1, order), dim=-1, stable=True).indices
-    return order.gather(-1, by_violation)
-
-
-def ranked_of(x: Tensor, fitness: Tensor, violation: Tensor) -> Ranked:
-    """Individuals in exact order."""
-    order = best_first(fitness, violation)
-    return Ranked(take(x, order), fitness.gather(-1, order), violation.gather(-1, order))
-
-
-def take(rows: Tensor, order: Tensor) -> Tensor:
-    """Rows `(*batch, n, genes)` in the order `(*batch, k)`."""
-    n, d = rows.shape[-2:]
-    if order.ndim > 1:
-        offset = torch.arange(math.prod(order.shape[:-1]), device=order.device) * n
-        flat = (order.reshape(-1, order.shape[-1]) + offset.unsqueeze(-1)).reshape(-1)
-        return rows.reshape(-1, d).index_select(0, flat).reshape(*order.shape, d)
-    return rows.index_select(0, order)
-
-
-def best_of(ranked: Ranked, best: Ranked) -> Ranked:
-    """The better of the first row of a ranking and the best so far, `(*batch, 1, ...)`."""
-    new = ranked.fitness[..., :1], ranked.violation[..., :1]
-    wins = is_better(new, (best.fitness, best.violation))
-    return Ranked(
-        torch.where(wins.unsqueeze(-1), ranked.x[..., :1, :], best.x),
-        torch.where(wins, new[0], best.fitness),
-        torch.where(wins, new[1], best.violation),
-    )
-
-
-def behind(best: Ranked, ranked: Ranked) -> Ranked:
-    """A ranking with the best so far in front and as many rows as before."""
-    is_same = (ranked.x[..., :1, :] == best.x).all(-1)
-    x = torch.cat([best.x, ranked.x[..., :-1, :]], dim=-2)
-    fitness = torch.cat([best.fitness, ranked.fitness[..., :-1]], dim=-1)
-    violation = torch.cat([best.violation, ranked.violation[..., :-1]], dim=-1)
-    return Ranked(
-        torch.where(is_same.unsqueeze(-1), ranked.x, x),
-        torch.where(is_same, ranked.fitness, fitness),
-        torch.where(is_same, ranked.violation, violation),
-    )
-
-
-class Newcomers(NamedTuple):
-    """What stands in some rows of a ranking after newcomers came in.
-
-    Attributes:
-        ranks: `(*batch, n)` int64 rows of the ranking.
-        enters: `(*batch, n)` bool, whose row a newcomer took.
-        x, fitness, violation: what the rows hold now.
-    """
-
-    ranks: Tensor
-    enters: Tensor
-    x: Tensor
-    fitness: Tensor
-    violation: Tensor
-
-
-def newcomers(
-    ranked: Ranked,
-    x: Tensor,
-    fitness: Tensor,
-    violation: Tensor | None = None,
-    ranks: Tensor | None = None,
-) -> Newcomers:
-    """Newcomers in rows of a ranking; see `Optimizer.replace_worst`."""
-    n, n_rows = x.shape[-2], ranked.x.shape[-2]
-    if n >= n_rows:
-        raise ConfigError(f"newcomers must be fewer than {n_rows}; got {n}")
-    violation = torch.zeros_like(fitness) if violation is None else violation
-    if ranks is None:
-        ranks = torch.arange(n_rows - n, n_rows, device=x.device).expand(fitness.shape)
-    old = ranked.fitness.gather(-1, ranks), ranked.violation.gather(-1, ranks)
-    is_safe = (ranks > 0) | is_better((fitness, violation), old)
-    enters = torch.isfinite(fitness) & is_safe
-    return Newcomers(
-        ranks,
-        enters,
-        torch.where(enters.unsqueeze(-1), x, take(ranked.x, ranks)),
-        torch.where(enters, fitness, old[0]),
-        torch.where(enters, violation, old[1]),
-    )
+    violation = torch.nan_to_num(violation, nan=_INF, posinf=_INF, neginf=_INF).clamp(min=0)
+    # whoever could not be evaluated is worse than whoever breaks a rule
+    return fitness, torch.where(is_finite, violation, _INF)

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from promo_ray.errors import ConfigError
+from promo_ray.errors import ConfigError, DataError, PromoRayError
 from promo_ray.optimizers.memetic import Memetic
-from promo_ray.optimizers.population import Optimizer, Ranked
+from promo_ray.optimizers.population import Optimizer
+from promo_ray.optimizers.ranking import Ranked
 from promo_ray.optimizers.space import SearchSpace, pick_device
 from promo_ray.registry import build
 from promo_ray.telemetry import SILENT, Progress
@@ -37,8 +38,8 @@ class SearchResult:
         best_violation: its violation, measured once more at the end; 0 = feasible.
         n_evals: evaluations done.
         history: per generation, or every so many of a long search (or per round and island):
-            scalars such as `n_evals`, `best`, `mean` (of finite fitness) and `diversity` (mean
-            standard deviation of a gene as a share of its range).
+            scalars such as `n_evals`, `best` and its `violation`, `mean` (of finite fitness) and
+            `diversity` (mean standard deviation of a gene as a share of its range).
         stop_reason: `max_evals`, `max_seconds` or `target`.
     """
 
@@ -55,13 +56,46 @@ class SearchResult:
         return self.best_violation == 0 and bool(np.isfinite(self.best_fitness))
 
 
-def step(method: Optimizer[S], state: S, fitness: Fitness) -> S:
-    """One generation: ask, evaluate, tell."""
-    state, x = method.ask(state)
-    values = fitness(x)
-    if isinstance(values, tuple):
-        return method.tell(state, *values)
-    return method.tell(state, values)
+def evaluate(fitness: Fitness, x: Tensor, who: str) -> tuple[Tensor, Tensor | None]:
+    """Fitness and violation of individuals `(..., size, genes)`, each `(..., size)`.
+
+    Args:
+        fitness: what the user gave.
+        x: individuals.
+        who: whose they are, for errors.
+
+    Raises:
+        PromoRayError: fitness raised.
+        DataError: it gave no tensors of that shape, or changed the individuals.
+    """
+    version = 0 if x.is_inference() else x._version
+    try:
+        values = fitness(x)
+    except PromoRayError:
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        raise PromoRayError(f"fitness must not raise; {who}: {kind}: {error}") from error
+    if not x.is_inference() and x._version != version:
+        raise DataError("must not change the individuals that it is given", where="fitness")
+    told, violation, *rest = values if isinstance(values, tuple) else (values, None)
+    if rest:
+        raise DataError("must be fitness, or fitness and violation", where=f"fitness of {who}")
+    for name, value in (("fitness", told), ("violation", violation)):
+        if value is None and name == "violation":
+            continue
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        if shape != tuple(x.shape[:-1]):
+            want = f"must be a tensor of shape {tuple(x.shape[:-1])}; got {shape}"
+            raise DataError(want, where=f"{name} of {who}")
+    return told, violation
+
+
+def recheck(fitness: Fitness, x: Tensor) -> float:
+    """Violation of one individual `(..., 1, genes)`, measured anew; +inf if it is no number."""
+    _, violation = evaluate(fitness, x, "the answer")
+    found = 0.0 if violation is None else float(violation.reshape(()))
+    return max(found, 0.0) if np.isfinite(found) else float("inf")
 
 
 def describe(ranked: Ranked, space: SearchSpace, n_evals: int) -> dict[str, float]:
@@ -76,6 +110,7 @@ def describe(ranked: Ranked, space: SearchSpace, n_evals: int) -> dict[str, floa
     return {
         "n_evals": n_evals,
         "best": float(fitness[0]),
+        "violation": float(ranked.violation[0]),
         "mean": float(mean),
         "diversity": float((variance.sqrt() / width).mean()),
     }
@@ -86,6 +121,8 @@ def resolve_method(method: str | Optimizer[Any]) -> Optimizer[Any]:
     if isinstance(method, str):
         found: Optimizer[Any] = build("optimizers", {"method": method})
         return found
+    if isinstance(method, type) or not hasattr(method, "tell"):
+        raise ConfigError(f"method must be a name or an optimizer; got {method!r}")
     return method
 
 
@@ -126,12 +163,15 @@ def optimize(
 
     Raises:
         ConfigError: unknown method, or max_evals below one generation.
-        DataError: fitness of another shape.
+        DataError: fitness of another shape, or one that changes the individuals.
+        PromoRayError: fitness raised.
     """
     if isinstance(method, str) and method == Memetic.method:
         method = Memetic(sweeps=max_evals >= _EVALS_FOR_SWEEP * space.n_genes)
     method = resolve_method(method)
     size = method.size(space)
+    if max_seconds is not None and not max_seconds >= 0:
+        raise ConfigError(f"max_seconds must be >= 0; got {max_seconds}")
     if max_evals < size:
         raise ConfigError(f"max_evals must be >= pop_size = {size}; got {max_evals}")
     _hold_memory()
@@ -142,7 +182,9 @@ def optimize(
     n_evals = 0
     stop_reason = ""
     while not stop_reason:
-        state = step(method, state, fitness)
+        state, x = method.ask(state)
+        told = evaluate(fitness, x, f"generation {state.clock.generation}")
+        state = method.tell(state, *told)
         n_evals += size
         if n_evals + size + state.clock.is_constrained > max_evals:
             stop_reason = "max_evals"
@@ -159,23 +201,16 @@ def optimize(
             progress("optimize", n_evals, max_evals, best=history[-1]["best"])
     violation = float(ranked.violation[0])
     if state.clock.is_constrained and violation == 0 and n_evals < max_evals:
-        violation = _violation(fitness, ranked.x[:1])
+        violation = recheck(fitness, ranked.x[:1])
         n_evals += 1
     return SearchResult(
-        best_x=ranked.x[0].double().cpu().numpy(),
+        best_x=space.exact(ranked.x[0]),
         best_fitness=float(ranked.fitness[0]),
         best_violation=violation,
         n_evals=n_evals,
         history=tuple(history),
         stop_reason=stop_reason,
     )
-
-
-def _violation(fitness: Fitness, x: Tensor) -> float:
-    """Violation of one individual `(1, genes)`, measured anew."""
-    values = fitness(x)
-    found = float(values[1][0]) if isinstance(values, tuple) else 0.0
-    return max(found, 0.0) if np.isfinite(found) else float("inf")
 
 
 def _hold_memory() -> None:

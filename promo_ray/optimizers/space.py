@@ -18,65 +18,19 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from promo_ray.errors import ConfigError
+from promo_ray.errors import ConfigError, DataError
+from promo_ray.optimizers.genes import (
+    Choice,
+    Gene,
+    Integer,
+    Real,
+    Subset,
+    bounds_of,
+    n_numbers,
+    numbers_of,
+    require_interval,
+)
 
-
-@dataclass(frozen=True)
-class Real:
-    """A real number in `[lower, upper]`."""
-
-    lower: float
-    upper: float
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        _require_interval(self.lower, self.upper, self.name)
-
-
-@dataclass(frozen=True)
-class Integer:
-    """A whole number from `lower` to `upper`, both included, whose order means something."""
-
-    lower: int
-    upper: int
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        _require_interval(self.lower, self.upper, self.name)
-        if self.lower != int(self.lower) or self.upper != int(self.upper):
-            raise ConfigError(f"bounds must be whole; gene {self.name!r} has {self}")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of several values without order; JSON values, so that spaces can be told apart."""
-
-    values: tuple[Any, ...]
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "values", tuple(self.values))
-        if not self.values:
-            raise ConfigError(f"a choice needs at least one value; gene {self.name!r} has none")
-
-
-@dataclass(frozen=True)
-class Subset:
-    """`size` different items of a pool; their order does not matter."""
-
-    items: tuple[Any, ...]
-    size: int
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "items", tuple(self.items))
-        if not 1 <= self.size <= len(self.items):
-            raise ConfigError(
-                f"size must be in [1, {len(self.items)}]; subset {self.name!r} has {self.size}"
-            )
-
-
-Gene = Real | Integer | Choice | Subset
 Repair = Callable[[Tensor], Tensor]
 
 
@@ -130,14 +84,17 @@ class SearchSpace:
         genes = tuple(self.genes)
         if not genes:
             raise ConfigError("a space needs at least 1 gene; got none")
+        for i, gene in enumerate(genes):
+            if not isinstance(gene, Gene):
+                raise ConfigError(f"gene {i} must be Real, Integer, Choice or Subset; got {gene!r}")
         if self.slot_size is not None and self.slot_size < 1:
             raise ConfigError(f"slot_size must be >= 1; got {self.slot_size}")
-        bounds = [b for gene in genes for b in _bounds(gene)]
+        bounds = [b for gene in genes for b in bounds_of(gene)]
         object.__setattr__(self, "genes", genes)
         object.__setattr__(self, "lower", tuple(low for low, _ in bounds))
         object.__setattr__(self, "upper", tuple(high for _, high in bounds))
         object.__setattr__(self, "is_real", all(isinstance(g, Real) for g in genes))
-        starts = np.cumsum([0, *(_n_numbers(g) for g in genes)]).tolist()
+        starts = np.cumsum([0, *(n_numbers(g) for g in genes)]).tolist()
         subsets = [
             (at, g.size, len(g.items))
             for at, g in zip(starts, genes, strict=False)
@@ -168,13 +125,16 @@ class SearchSpace:
         Raises:
             ConfigError: no gene, unequal lengths, a bound not finite, or lower > upper.
         """
-        lower, upper = list(lower), list(upper)
+        try:
+            lower, upper = [float(v) for v in lower], [float(v) for v in upper]
+        except (TypeError, ValueError):
+            raise ConfigError(f"bounds must be numbers; got {lower!r} and {upper!r}") from None
         if len(lower) != len(upper):
             raise ConfigError(f"lower and upper must be as many; got {len(lower)} and {len(upper)}")
         for i, (low, high) in enumerate(zip(lower, upper, strict=True)):
-            _require_interval(low, high, str(i))
+            require_interval(low, high, str(i))
         pairs = zip(lower, upper, strict=True)
-        return cls(tuple(Real(float(a), float(b)) for a, b in pairs), slot_size, repair)
+        return cls(tuple(Real(a, b) for a, b in pairs), slot_size, repair)
 
     @property
     def n_genes(self) -> int:
@@ -193,7 +153,13 @@ class SearchSpace:
         return json.dumps([genes, self.slot_size, name if self.repair else None])
 
     def table(self, device: torch.device, dtype: torch.dtype) -> Table:
-        """The space as tensors; bounds are rounded into the box where `dtype` cannot hold them."""
+        """The space as tensors; bounds are rounded into the box where `dtype` cannot hold them.
+
+        A gene of one value gets the nearest number of `dtype`; see `exact`.
+
+        Raises:
+            ConfigError: another dtype, or one that has no number within the bounds of a gene.
+        """
         if dtype not in (torch.float32, torch.float64):
             raise ConfigError(f"dtype must be float32 or float64; got {dtype}")
         found = self._tables.get((device, dtype))
@@ -213,7 +179,18 @@ class SearchSpace:
         Individuals stay as they are, if the repair leaves repaired ones alone.
         """
         x = self._inside(x)
-        return x if self.repair is None else self._inside(self.repair(x))
+        if self.repair is None:
+            return x
+        mended = self.repair(x)
+        if mended.shape != x.shape or bool(torch.isnan(mended).any()):
+            shapes = f"{tuple(x.shape)}; got {tuple(mended.shape)}"
+            raise DataError(f"must give numbers of shape {shapes}, or NaN", where="repair")
+        return self._inside(mended)
+
+    def exact(self, x: Tensor) -> NDArray[np.float64]:
+        """Individual `(genes,)` in float64; a gene of one value has it, whatever the dtype of x."""
+        numbers: NDArray[np.float64] = np.clip(x.double().cpu().numpy(), self.lower, self.upper)
+        return numbers
 
     def decode(self, x: ArrayLike | Tensor) -> tuple[Any, ...]:
         """Values of one individual `(genes,)`, one per gene: float, int, value, tuple of items."""
@@ -232,7 +209,7 @@ class SearchSpace:
             else:
                 own = numbers[at : at + gene.size]
                 values.append(tuple(gene.items[round(v)] for v in sorted(own.tolist())))
-            at += _n_numbers(gene)
+            at += n_numbers(gene)
         return tuple(values)
 
     def encode(self, values: Sequence[Any]) -> NDArray[np.float64]:
@@ -245,7 +222,7 @@ class SearchSpace:
             raise ConfigError(f"need {len(self.genes)} values; got {len(values)}")
         numbers: list[float] = []
         for i, (gene, value) in enumerate(zip(self.genes, values, strict=True)):
-            numbers += _numbers(gene, value, i)
+            numbers += numbers_of(gene, value, i)
         point: NDArray[np.float64] = self.points([numbers])[0]
         return point
 
@@ -277,53 +254,24 @@ class SearchSpace:
     def _make_table(self, device: torch.device, dtype: torch.dtype) -> Table:
         kind = np.float32 if dtype == torch.float32 else np.float64
         exact_low, exact_high = np.array(self.lower), np.array(self.upper)
-        lower, upper = exact_low.astype(kind), exact_high.astype(kind)
+        lower: NDArray[Any] = exact_low.astype(kind)
+        upper: NDArray[Any] = exact_high.astype(kind)
         lower = np.where(lower < exact_low, np.nextafter(lower, kind(np.inf)), lower)
         upper = np.where(upper > exact_high, np.nextafter(upper, kind(-np.inf)), upper)
-        upper = np.maximum(lower, upper)  # a box narrower than the spacing of dtype
-        sizes = [_n_numbers(g) for g in self.genes]
+        is_fixed = exact_low == exact_high
+        lower = np.where(is_fixed, exact_low.astype(kind), lower)
+        upper = np.where(is_fixed, lower, upper)
+        if (lower > upper).any():
+            at = int(np.argmax(lower > upper))
+            span = f"[{exact_low[at]}, {exact_high[at]}]"
+            raise ConfigError(f"{dtype} has no number in {span} of number {at}; take float64")
+        sizes = [n_numbers(g) for g in self.genes]
         is_whole = np.repeat([not isinstance(g, Real) for g in self.genes], sizes)
         is_unordered = np.repeat([isinstance(g, Choice | Subset) for g in self.genes], sizes)
         slot = np.repeat(np.arange(len(sizes)) // (self.slot_size or 1), sizes)
         half = np.where(is_whole, kind(0.5), kind(0))
         columns = (lower, upper, lower - half, upper + half, is_whole, is_unordered, slot)
         return Table(*(torch.from_numpy(np.ascontiguousarray(c)).to(device) for c in columns))
-
-
-def _require_interval(lower: float, upper: float, name: str) -> None:
-    if not (np.isfinite(lower) and np.isfinite(upper) and lower <= upper):
-        raise ConfigError(
-            f"lower <= upper must hold and be finite; gene {name or '?'} has [{lower}, {upper}]"
-        )
-
-
-def _n_numbers(gene: Gene) -> int:
-    return gene.size if isinstance(gene, Subset) else 1
-
-
-def _bounds(gene: Gene) -> list[tuple[float, float]]:
-    if isinstance(gene, Choice):
-        return [(0.0, len(gene.values) - 1.0)]
-    if isinstance(gene, Subset):
-        return [(0.0, len(gene.items) - 1.0)] * gene.size
-    return [(float(gene.lower), float(gene.upper))]
-
-
-def _numbers(gene: Gene, value: Any, index: int) -> list[float]:
-    """The numbers that stand for a value of a gene."""
-    try:
-        if isinstance(gene, Choice):
-            return [float(gene.values.index(value))]
-        if isinstance(gene, Subset):
-            numbers = sorted({float(gene.items.index(v)) for v in value})
-            if len(numbers) != gene.size:
-                raise ConfigError(f"gene {index} needs {gene.size} different items; got {value!r}")
-            return numbers
-    except ValueError:
-        raise ConfigError(f"gene {index} must be of its values; got {value!r}") from None
-    if isinstance(gene, Integer) and value != int(value):
-        raise ConfigError(f"gene {index} must be whole; got {value!r}")
-    return [float(value)]
 
 
 def _distinct(x: Tensor, n_items: int) -> Tensor:
@@ -336,7 +284,15 @@ def _distinct(x: Tensor, n_items: int) -> Tensor:
 
 
 def pick_device(device: str | torch.device) -> torch.device:
-    """Device of a name; `auto` is the GPU if there is one."""
+    """Device of a name; `auto` is the GPU if there is one.
+
+    Raises:
+        ConfigError: no such device here.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    try:
+        return torch.empty(0, device=device).device
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device must be cpu, cuda or auto; got {device!r}: {reason}") from error

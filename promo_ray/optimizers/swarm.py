@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from promo_ray.errors import ConfigError
 from promo_ray.optimizers import native
-from promo_ray.optimizers.population import (
-    Clock,
-    PopulationMethod,
-    Ranked,
-    begin,
-    best_first,
-    first_population,
-    newcomers,
-    ranked_of,
-    take,
-)
-from promo_ray.optimizers.space import SearchSpace, pick_device
+from promo_ray.optimizers.population import Clock, PopulationMethod, first_population, worst_of
+from promo_ray.optimizers.ranking import Ranked, ranked_of, seated, take
+from promo_ray.optimizers.space import SearchSpace
 from promo_ray.registry import register
 
 
@@ -51,7 +40,7 @@ class SwarmState(NamedTuple):
 
 @register("pso")
 @dataclass(frozen=True, kw_only=True)
-class ParticleSwarm(PopulationMethod):
+class ParticleSwarm(PopulationMethod[SwarmState]):
     """Particle swarm.
 
     Source: Clerc and Kennedy 2002 (constriction 0.7298 with 2.05 + 2.05, as inertia and pulls);
@@ -101,27 +90,11 @@ class ParticleSwarm(PopulationMethod):
                 f"got {self.cognitive} + {self.social}"
             )
 
-    def init(
-        self,
-        space: SearchSpace,
-        seed: int = 0,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        batch: tuple[int, ...] = (),
-        *,
-        island: int | Sequence[int] = 0,
-        x0: ArrayLike | None = None,
-    ) -> SwarmState:
-        """See `Optimizer.init`."""
-        clock = begin(seed, batch, island)
-        like = torch.empty(0, dtype=dtype, device=pick_device(device))
-        shape = (*batch, self.pop_size, space.n_genes)
-        x = first_population(self.method, clock, space, shape, like, x0)
+    def _first(self, space: SearchSpace, clock: Clock, x: Tensor, is_given: bool) -> SwarmState:
         # towards another uniform point, half the way (SPSO 2007)
-        target = first_population(f"{self.method} velocity", clock, space, shape, like)
-        worst = torch.full(shape[:-1], torch.inf, dtype=dtype, device=x.device)
-        speed = (target - x) * 0.5
-        return SwarmState(space, clock, x, speed, x, -worst, worst, worst.new_zeros(batch))
+        target = first_population(f"{self.method} velocity", clock, space, x.shape, x)
+        worst, speed = worst_of(x), (target - x) * 0.5
+        return SwarmState(space, clock, x, speed, x, -worst, worst, x.new_zeros(x.shape[:-2]))
 
     def ask(self, state: SwarmState) -> tuple[SwarmState, Tensor]:
         """See `Optimizer.ask`; the first individuals asked for are the first population."""
@@ -151,24 +124,15 @@ class ParticleSwarm(PopulationMethod):
         found = ranked_of(state.best_x, state.best_fitness, state.best_violation)
         return found if state.space.is_plain else found._replace(x=state.space.snap(found.x))
 
-    def replace_worst(
-        self,
-        state: SwarmState,
-        x: Tensor,
-        fitness: Tensor,
-        violation: Tensor | None = None,
-        *,
-        ranks: Tensor | None = None,
-    ) -> SwarmState:
-        """See `Optimizer.replace_worst`; newcomers start at rest."""
-        order = best_first(state.best_fitness, state.best_violation)
-        here = ranked_of(state.best_x, state.best_fitness, state.best_violation)
-        new = newcomers(here, x, fitness, violation, ranks)
-        at = order.gather(-1, new.ranks)
-        rows, enters = at.unsqueeze(-1).expand_as(x), new.enters.unsqueeze(-1)
+    def _seat(self, state: SwarmState, came: Ranked, ranks: Tensor | None) -> SwarmState:
+        # newcomers start at rest
+        here = Ranked(state.best_x, state.best_fitness, state.best_violation)
+        new = seated(here, came, ranks)
+        at, enters = new.ranks, new.enters.unsqueeze(-1)
+        rows = at.unsqueeze(-1).expand_as(new.x)
         speed = torch.where(enters, 0.0, state.velocity.gather(-2, rows))
         return state._replace(
-            x=state.x.scatter(-2, rows, torch.where(enters, x, state.x.gather(-2, rows))),
+            x=state.x.scatter(-2, rows, torch.where(enters, came.x, state.x.gather(-2, rows))),
             velocity=state.velocity.scatter(-2, rows, speed),
             best_x=state.best_x.scatter(-2, rows, new.x),
             best_fitness=state.best_fitness.scatter(-1, at, new.fitness),
@@ -193,7 +157,7 @@ class ParticleSwarm(PopulationMethod):
         One word per gene gives both random factors, 16 bits each.
         """
         n, d = state.x.shape[-2:]
-        draws = self._draws(state, state.x.shape[:-2], state.x)
+        draws = self._draws(state.clock, state.x.shape[:-2], state.x)
         table = state.space.table(state.x.device, state.x.dtype)
         pulls = self._pulls(state.clock.generation)
         leaders = self._leaders(state)

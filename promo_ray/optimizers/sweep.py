@@ -10,7 +10,8 @@ from torch import Tensor
 
 from promo_ray.optimizers.covariance import Model, width_of
 from promo_ray.optimizers.draws import Draws
-from promo_ray.optimizers.population import Clock, Ranked
+from promo_ray.optimizers.population import Clock
+from promo_ray.optimizers.ranking import Ranked
 from promo_ray.optimizers.space import SearchSpace
 
 START, SWEEP, RUN = 0, 1, 2
@@ -31,8 +32,8 @@ class Control(NamedTuple):
         center: middle of the part of the gene that is looked at, as a share of its range.
         size: samples per update of the run, in populations.
         pooled: populations told of since the last update.
-        is_large: the run is one of growing size.
-        large, small: evaluations spent on runs of growing and of smallest size.
+        is_large: the run is one of growing size, or of differential evolution.
+        large, small: evaluations spent on those runs and on runs of smallest size.
         grown: size of the last large run.
         updates: updates of the run.
         is_given: the search was given points to start from.
@@ -66,7 +67,8 @@ class MemeticState(NamedTuple):
             mirrored into them.
         fitness, violation: `(*batch, pop)` of `x`.
         pool_x, pool_fitness, pool_violation: `(*batch, 32 pop, ...)` what was told of the gene
-            that is swept, or of the run since its last update.
+            that is swept, or of the run since its last update, or the population of a run of
+            differential evolution.
         trace: `(*batch, n)` best fitness of the last updates.
         best_x: `(*batch, 1, genes)` individual.
         best_fitness, best_violation: `(*batch, 1)`.
@@ -138,6 +140,8 @@ def along(state: MemeticState, control: Control, draws: Draws) -> Tensor:
     u = draws.uniform(n)
     place = torch.arange(n, dtype=state.x.dtype, device=state.x.device)
     if turn < n_grid:
+        if state.space.table(state.x.device, state.x.dtype).is_whole[gene]:
+            u = torch.full_like(u, 0.5)  # meets every one of up to 24 values
         cell = (place * n_grid + turn + u) / (n * n_grid)
         # the ends themselves: the answer often lies on a bound
         cell[0] = 0.0 if turn == 0 else cell[0]

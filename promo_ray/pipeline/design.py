@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -19,9 +20,14 @@ from promo_ray.artifacts.response_model import RESPONSE_MODEL
 from promo_ray.artifacts.user_profiles import USER_PROFILES
 from promo_ray.artifacts.users import USERS
 from promo_ray.config import config_class, resolve
+from promo_ray.design.binding import Binding
+from promo_ray.design.columns import Sample
+from promo_ray.design.constraints import Constraints
+from promo_ray.design.genome import MenuSpace
 from promo_ray.design.grid import OfferGrid, offer_grid
-from promo_ray.design.judge import Gain, Judgement, Sample
-from promo_ray.design.menu import MenuResult, design_menu
+from promo_ray.design.judge import Finalist, Gain, Judgement
+from promo_ray.design.menu import MenuResult, Samples, search_menu
+from promo_ray.errors import ConfigError
 from promo_ray.pipeline.scoring import Scored, design_of, scored_sources, scorer_of
 from promo_ray.pipeline.stage import Context, StageResult, current, finished, skipped
 from promo_ray.seeding import uniforms
@@ -38,9 +44,12 @@ class DesignConfig:
         budget: see `allocate`, whose value holds if it is None.
         budget_rate: see `allocate`, whose value holds if it is None.
         fixed_cost: cost of running one more offer, currency units.
-        n_sample: users that the search sees, and as many that judge its winner.
+        constraints: rules of the menu, see `promo_ray.design.Constraints`.
+        today: ids of the offers that run now: a menu to start from and to be judged beside.
+        n_sample: users that the search sees, as many that judge its winner, and half as many on
+            whom the finalists race.
         islands: methods of one to four populations.
-        max_evals: menus evaluated at most, >= 1000 (a round of four islands).
+        max_evals: menus evaluated at most, >= 1000.
         enumerate_up_to: try every menu instead of searching if there are no more than this.
     """
 
@@ -49,21 +58,19 @@ class DesignConfig:
     budget: Annotated[float, Field(ge=0)] | None = None
     budget_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     fixed_cost: Annotated[float, Field(ge=0)] = 0.0
+    constraints: Constraints = Constraints()
+    today: tuple[str, ...] = ()
     n_sample: Annotated[int, Field(ge=10)] = 4000
-    islands: Annotated[tuple[Literal["ga", "pso"], ...], Field(min_length=1, max_length=4)] = (
-        "ga",
-        "pso",
-        "ga",
-        "pso",
-    )
+    islands: Annotated[
+        tuple[Literal["ga", "pso", "sa", "auto"], ...], Field(min_length=1, max_length=4)
+    ] = ("ga", "pso", "sa", "auto")
     max_evals: Annotated[int, Field(ge=1000)] = 10_000
     enumerate_up_to: Annotated[int, Field(ge=0)] = 0
 
 
 class _Drawn(NamedTuple):
     n: int
-    search: Sample
-    judge: Sample
+    samples: Samples
 
 
 def run(config: DesignConfig, context: Context) -> StageResult:
@@ -81,12 +88,11 @@ def run(config: DesignConfig, context: Context) -> StageResult:
     made_from = fingerprint("menu", __version__, resolve(config), context.seed, inputs)
     checkpoint = f".design-{made_from[:16]}"  # a search of other settings has another place
     context.store.sweep(".design-", keep=checkpoint)
-    result = design_menu(
-        drawn.search,
-        drawn.judge,
-        grid,
+    result = search_menu(
+        drawn.samples,
+        MenuSpace(grid, config.max_offers, constraints=config.constraints),
         budget_per_user=_budget(config, drawn),
-        max_offers=config.max_offers,
+        today=_today(config, grid),
         fixed_cost=config.fixed_cost / max(1, drawn.n),
         islands=config.islands,
         max_evals=config.max_evals,
@@ -112,10 +118,11 @@ def _budget(config: DesignConfig, drawn: _Drawn) -> float:
     """Budget per user, as the allocation will have it."""
     if config.budget is not None:
         return config.budget / max(1, drawn.n)
-    search = drawn.search
-    able = np.isfinite(search.value)
-    value = np.where(able, search.value, 0.0).sum(axis=0, dtype=np.float64)
-    cost = np.where(able, search.cost, 0.0).mean(axis=0, dtype=np.float64)
+    search = drawn.samples.search
+    values, costs = search.take(np.arange(search.n_offers))
+    able = np.isfinite(values)
+    value = np.where(able, values, 0.0).sum(axis=1, dtype=np.float64)
+    cost = np.where(able, costs, 0.0).mean(axis=1, dtype=np.float64)
     return (config.budget_rate or 1.0) * float(cost[int(value.argmax())])
 
 
@@ -124,29 +131,40 @@ def _draw(config: DesignConfig, context: Context, grid: OfferGrid) -> _Drawn:
     scorer = scorer_of(context, grid.terms)
     resident = context.executor.load(scored_sources(context, scorer))
     n = sum(resident.map(_count))
-    rate = min(0.5, config.n_sample / max(1, n))
+    rate = min(0.4, config.n_sample / max(1, n))
     parts = resident.map(
         _sampled, context.seed, rate, progress=context.progress, stage="sample users"
     )
     resident.release()
-    search, judge = (
-        Sample(*(np.concatenate([p[i][j] for p in parts]) for j in range(2))) for i in range(2)
+    samples = (
+        Sample(*(np.concatenate([p[i][j] for p in parts]) for j in range(2))) for i in range(3)
     )
-    return _Drawn(n, search, judge)
+    return _Drawn(n, Samples(*samples))
+
+
+def _today(config: DesignConfig, grid: OfferGrid) -> tuple[int, ...] | None:
+    place = {name: i for i, name in enumerate(grid.offer_ids)}
+    for name in config.today:
+        if name not in place:
+            raise ConfigError(f"design.today must name offers of the campaign log; got {name!r}")
+    return tuple(sorted(place[name] for name in config.today)) if config.today else None
 
 
 def _count(shard: Scored) -> int:
     return len(shard.user_ids)
 
 
-def _sampled(shard: Scored, seed: int, rate: float) -> tuple[Sample, Sample]:
+def _sampled(
+    shard: Scored, seed: int, rate: float
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Value and cost of the shard's users who search, race and judge."""
     u = uniforms(seed, "design.sample", shard.keys)[:, 0]
-
-    def rows(inside: NDArray[np.bool_]) -> Sample:
-        value, cost = shard.value[inside], shard.cost[inside]
-        return Sample(value.astype(np.float32), cost.astype(np.float32))
-
-    return rows(u < rate), rows((u >= rate) & (u < 2 * rate))
+    edges = (0.0, rate, 1.5 * rate, 2.5 * rate)
+    chosen = [(u >= low) & (u < high) for low, high in itertools.pairwise(edges)]
+    return [
+        (shard.value[rows].astype(np.float32), shard.cost[rows].astype(np.float32))
+        for rows in chosen
+    ]
 
 
 def _write(
@@ -170,16 +188,25 @@ def _write(
                 "takeovers": list(result.takeovers),
                 "islands": config.islands,
                 "n_evals": result.n_evals,
-                "n_menus": result.n_menus,
+                "n_menus": min(result.n_menus, 2**53),
                 "is_enumerated": result.enumerated,
                 "search_value": result.search_value,
                 "judged": _plain(result.judged),
                 "single_offer": grid.terms["label"][result.judged.single_offer].as_py(),
                 "is_tried": [bool(grid.is_tried[i]) for i in chosen],
+                "is_between": [bool(grid.is_between[i]) for i in chosen],
                 "words": [offers[i].describe() for i in chosen],
+                "finalists": [_named(f, grid) for f in result.finalists],
+                "bindings": [_named(b, grid) for b in result.bindings],
             },
         )
         writer.metrics = _metrics(result)
+
+
+def _named(row: Finalist | Binding, grid: OfferGrid) -> dict[str, Any]:
+    """A finalist or a binding constraint with the ids of its menu."""
+    plain = row._asdict() | {"menu": [grid.offer_ids[i] for i in row.menu]}
+    return {k: v._asdict() if isinstance(v, Gain) else v for k, v in plain.items()}
 
 
 def _plain(judged: Judgement) -> dict[str, Any]:

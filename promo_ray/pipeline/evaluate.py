@@ -24,10 +24,11 @@ from promo_ray.artifacts.user_profiles import USER_PROFILES
 from promo_ray.artifacts.users import USERS
 from promo_ray.config import config_class, resolve
 from promo_ray.evaluation.calibration import Calibration, calibration
-from promo_ray.evaluation.checks import Check, effective_sample, overlap, sample_ratio
+from promo_ray.evaluation.checks import Check, effective_sample, overlap
 from promo_ray.evaluation.curves import gain_curve, qini, qini_curve, uplift_at
 from promo_ray.evaluation.policy_value import PolicyEstimate, compare_policies
 from promo_ray.evaluation.report import render_report
+from promo_ray.evaluation.srm import sample_ratio
 from promo_ray.pipeline.policies import Arms, Log, all_policies, read_log
 from promo_ray.pipeline.report_content import report_content
 from promo_ray.pipeline.scoring import design_of, is_money

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from promo_ray.optimizers import (
 )
 
 # off zero, of unequal widths, one gene fixed, bounds that float32 cannot hold exactly
-SPACE = SearchSpace.box([-3.1, 0.1, -7.0, 2.0, 100.1], [1.3, 0.7, 7.0, 2.0, 900.3])
+SPACE = SearchSpace.box([-3.1, 0.1, -7.0, 2.1, 100.1], [1.3, 0.7, 7.0, 2.1, 900.3])
 
 
 def _no_even_second(x: Tensor) -> Tensor:
@@ -74,15 +75,36 @@ def mixed(x: Tensor) -> Tensor:
     return -(x[..., 0] - 0.5).square() - (x[..., 1] - 3).abs() / 5 - penalty
 
 
+class Case(NamedTuple):
+    """A space with a fitness on it, and the dtype of a run."""
+
+    space: SearchSpace
+    fitness: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    dtype: torch.dtype
+
+
+def _mixed_under_rules(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`mixed` where the first gene must be >= 1: violations differ, some individuals are free."""
+    return mixed(x), (1.0 - x[..., 0]).clamp(min=0)
+
+
+CASES = (
+    Case(SPACE, lambda x: (sphere(x), None), torch.float32),
+    Case(MIXED, _mixed_under_rules, torch.float64),
+)
+
+
 def check_optimizer(method: Optimizer[Any]) -> None:
     """Run every check on an optimizer."""
     for dtype in (torch.float32, torch.float64):
         check_bounds_and_types(method, dtype)
         check_mixed_genes(method, dtype)
-    check_seed_gives_bits(method)
-    check_batch_equals_singles(method)
+    for case in CASES:
+        check_seed_gives_bits(method, case)
+        check_batch_equals_singles(method, case)
+        check_state_survives_files(method, case)
+    check_smallest_spaces(method)
     check_best_never_gets_worse(method)
-    check_state_survives_files(method)
     check_worst_and_feasible(method)
     check_newcomers(method)
     check_constraints_hold(method)
@@ -94,10 +116,15 @@ def _require(condition: bool, text: str) -> None:
         raise AssertionError(text)
 
 
-def _run(method: Optimizer[Any], state: Any, n_generations: int) -> Any:
+def _run(
+    method: Optimizer[Any],
+    state: Any,
+    n_generations: int,
+    fitness: Callable[[Tensor], tuple[Tensor, Tensor | None]] = CASES[0].fitness,
+) -> Any:
     for _ in range(n_generations):
         state, x = method.ask(state)
-        state = method.tell(state, sphere(x))
+        state = method.tell(state, *fitness(x))
     return state
 
 
@@ -109,6 +136,8 @@ def check_bounds_and_types(method: Optimizer[Any], dtype: torch.dtype) -> None:
     """Every individual lies in the float64 box exactly, in the dtype and shape asked for."""
     lower = torch.tensor(SPACE.lower, dtype=torch.float64)
     upper = torch.tensor(SPACE.upper, dtype=torch.float64)
+    is_fixed = lower == upper
+    lower[is_fixed] = upper[is_fixed] = lower[is_fixed].to(dtype).double()
     state = method.init(SPACE, 1, dtype=dtype, batch=(2,))
     want = (2, method.size(SPACE), SPACE.n_genes)
     for _ in range(15):
@@ -141,31 +170,39 @@ def check_mixed_genes(method: Optimizer[Any], dtype: torch.dtype) -> None:
     _require(found > -1.0, f"mixed genes: fitness must be above -1; got {found}")
 
 
-def check_seed_gives_bits(method: Optimizer[Any]) -> None:
+def check_seed_gives_bits(method: Optimizer[Any], case: Case) -> None:
     """One seed one result, another seed another; no global generator, no edit of an input."""
     before = torch.get_rng_state()
-    first = method.init(SPACE, 3)
+    first = method.init(case.space, 3, dtype=case.dtype)
     copy = type(first)(*first[:2], *(t.clone() for t in first[2:]))
-    a, b = _run(method, first, 5), _run(method, method.init(SPACE, 3), 5)
+    a, b, c = (
+        _run(method, method.init(case.space, seed, dtype=case.dtype), 5, case.fitness)
+        for seed in (3, 3, 4)
+    )
+    _require(_same(_run(method, first, 5, case.fitness), a), "the same seed must give the same")
     _require(_same(a, b), "the same seed must give the same bits")
     _require(_same(first, copy), "ask and tell must not change a state in place")
-    c = _run(method, method.init(SPACE, 4), 5)
     _require(not torch.equal(method.ranked(a).x, method.ranked(c).x), "seeds must differ")
     same = torch.equal(before, torch.get_rng_state())
     _require(same, "the global generator must stay as it is")
     state, x = method.ask(a)
-    fitness = sphere(x)
-    kept = x.clone(), fitness.clone()
-    method.tell(state, fitness)
-    same = torch.equal(x, kept[0]) and torch.equal(fitness, kept[1])
+    told = [t for t in (x, *case.fitness(x)) if t is not None]
+    kept = [t.clone() for t in told]
+    method.tell(state, *told[1:])
+    same = all(torch.equal(t, k) for t, k in zip(told, kept, strict=True))
     _require(same, "tell must not change its inputs")
 
 
-def check_batch_equals_singles(method: Optimizer[Any]) -> None:
+def check_batch_equals_singles(method: Optimizer[Any], case: Case) -> None:
     """A batch of islands gives the bits of each island alone, also when split and stacked."""
-    batch = _run(method, method.init(SPACE, 7, batch=(2, 2), island=[5, 6, 9, 8]), 6)
+    islands = [5, 6, 9, 8]
+    start = method.init(case.space, 7, dtype=case.dtype, batch=(2, 2), island=islands)
+    batch = _run(method, start, 6, case.fitness)
     both = method.ranked(batch)
-    singles = [_run(method, method.init(SPACE, 7, island=k), 6) for k in (5, 6, 9, 8)]
+    singles = [
+        _run(method, method.init(case.space, 7, dtype=case.dtype, island=k), 6, case.fitness)
+        for k in islands
+    ]
     for k, single in enumerate(singles):
         for name, many, one in zip(both._fields, both, method.ranked(single), strict=True):
             _require(
@@ -176,6 +213,18 @@ def check_batch_equals_singles(method: Optimizer[Any]) -> None:
     _require(all(_same(a, b) for a, b in zip(parts, singles, strict=True)), "split must undo init")
     again = split(stack(parts))
     _require(all(_same(a, b) for a, b in zip(parts, again, strict=True)), "stack must undo split")
+
+
+def check_smallest_spaces(method: Optimizer[Any]) -> None:
+    """One gene, one value, and a box without width are searched like any other."""
+    for space in (
+        SearchSpace.box([-1.0], [1.0]),
+        SearchSpace((Choice(("only",)),)),
+        SearchSpace.box([2.0, 0.1], [2.0, 0.1]),
+    ):
+        found = optimize(sphere, space, method, 500, seed=1, device="cpu")
+        space.points(found.best_x)  # raises if it is out of the box
+        _require(found.is_feasible, f"must find an answer in {space}")
 
 
 def check_best_never_gets_worse(method: Optimizer[Any]) -> None:
@@ -193,12 +242,13 @@ def check_best_never_gets_worse(method: Optimizer[Any]) -> None:
         _require(bool((ranked.fitness.diff() <= 0).all()), "ranked must be best first")
 
 
-def check_state_survives_files(method: Optimizer[Any]) -> None:
+def check_state_survives_files(method: Optimizer[Any], case: Case) -> None:
     """A state through safetensors goes on with the same bits."""
-    half = _run(method, method.init(SPACE, 13), 4)
-    again = from_bytes(type(half), to_bytes(half), SPACE, torch.device("cpu"))
+    half = _run(method, method.init(case.space, 13, dtype=case.dtype), 4, case.fitness)
+    again = from_bytes(type(half), to_bytes(half), case.space, torch.device("cpu"))
     _require(_same(half, again), "a state must survive safetensors")
-    _require(_same(_run(method, half, 4), _run(method, again, 4)), "a resumed run must not differ")
+    a, b = (_run(method, state, 4, case.fitness) for state in (half, again))
+    _require(_same(a, b), "a resumed run must not differ")
 
 
 def check_worst_and_feasible(method: Optimizer[Any]) -> None:
@@ -212,6 +262,9 @@ def check_worst_and_feasible(method: Optimizer[Any]) -> None:
     ranked = method.ranked(method.tell(state, fitness, violation))
     _require(bool((ranked.violation[0] == 0).all()), "a feasible individual must come first")
     _require(bool(ranked.fitness[0] == expected), "NaN and infinite fitness must count as worst")
+    violation[3:] = 1.0  # the individuals without a fitness break no rule, all others do
+    ranked = method.ranked(method.tell(state, fitness, violation))
+    _require(bool(ranked.fitness[0].isfinite()), "NaN must be worse than a broken rule")
 
 
 def check_newcomers(method: Optimizer[Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promo_ray.design import Sample, allocate_menu, judge_menu
+from promo_ray.design import Sample, allocate_menu, judge_menu, race
 from promo_ray.design.judge import best_single, single_to_all
 
 BUDGET = 0.25
@@ -75,3 +75,24 @@ def test_fixed_costs_are_taken_off() -> None:
     )
     assert free.value - paid.value == pytest.approx(0.03)
     assert free.single_value - paid.single_value == pytest.approx(0.05)
+
+
+def test_the_race_drops_what_is_worse_and_keeps_what_may_be_best() -> None:
+    rng = np.random.default_rng(3)
+    value = np.column_stack([rng.normal(m, 1, 4_000) for m in (0.5, 0.5, -1.0)])
+    sample = Sample(value.astype(np.float32), np.ones((4_000, 3), np.float32))
+    found = race([(2,), (0,), (1,), (0,)], sample, budget_per_user=None)
+    assert [f.menu for f in found][2] == (2,)
+    assert found[0].behind.mean == 0
+    assert [f.n_users for f in found] == [4_000, 4_000, 1_000]
+    assert found[1].behind.low <= 0 <= found[1].behind.mean
+    assert found[2].behind.low > 0
+
+
+def test_today_is_judged_as_a_menu() -> None:
+    sample = draw(1_000, 4)
+    same = judge_menu((0, 1), sample, budget_per_user=BUDGET, single_offer=0, today=(0, 1))
+    assert same.gain_vs_today == (0, 0, 0)
+    more = judge_menu((0, 1, 2), sample, budget_per_user=BUDGET, single_offer=0, today=(0,))
+    assert more.gain_vs_today is not None
+    assert more.gain_vs_today.low > 0

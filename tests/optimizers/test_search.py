@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from promo_ray.errors import ConfigError, DataError
+from promo_ray.errors import ConfigError, DataError, PromoRayError
 from promo_ray.optimizers import (
     CmaEs,
     DifferentialEvolution,
@@ -181,6 +181,13 @@ def test_the_default_solves_what_populations_alone_do_not() -> None:
         assert found.best_fitness > -1e-8
 
 
+@pytest.mark.parametrize("is_separable", [False, True])
+def test_a_run_goes_on_long_after_it_has_converged(is_separable: bool) -> None:
+    space = SearchSpace.box([-5.0] * 3, [5.0] * 3)
+    method = CmaEs(pop_size=4, is_separable=is_separable)
+    assert optimize(sphere, space, method, 8_000, device="cpu").best_fitness > -1e-9
+
+
 @pytest.mark.parametrize("method", ["cma", "auto"])
 def test_whole_numbers_keep_moving_when_the_rest_has_converged(method: str) -> None:
     space = SearchSpace((Real(-5.0, 5.0), Integer(-20, 20), Real(-5.0, 5.0), Integer(0, 9)))
@@ -203,6 +210,98 @@ def test_when_nothing_is_feasible_the_result_says_so() -> None:
     assert nothing.best_fitness == -np.inf
 
 
+def test_a_gene_of_one_value_has_it_exactly_in_any_dtype() -> None:
+    space = SearchSpace.box([0.1, -1], [0.1, 1])
+    result = optimize(sphere, space, "pso", 500, device="cpu")
+    assert result.best_x[0] == 0.1
+    optimize(sphere, space, "pso", 500, x0=[result.best_x], device="cpu")
+
+
+def test_fitness_beyond_float32_is_no_failure() -> None:
+    result = optimize(lambda x: sphere(x).double() * 1e300, BOX, "pso", 500, device="cpu")
+    assert np.isfinite(result.best_fitness)
+
+
+@pytest.mark.parametrize("width", [9, 1_000, 10**5, 10**7])
+@pytest.mark.parametrize("name", ["ga", "pso", "de", "sa", "auto"])
+def test_whole_numbers_of_any_width_are_found(name: str, width: int) -> None:
+    space = SearchSpace((Integer(0, width),) * 4)
+    wanted = (0.3 * width) // 1
+
+    def fitness(x: Tensor) -> Tensor:
+        return -((x.double() - wanted) / width).square().sum(-1)
+
+    result = optimize(fitness, space, name, 10_000, seed=1, device="cpu")
+    assert result.best_fitness > -1e-5
+
+
+def test_neighbors_lead_and_no_one_else() -> None:
+    fitness = torch.tensor([0.0, 9, 1, 2, 8, 3, 4, 5, 7, 6, -1, -2])
+
+    def leaders(neighborhood: str) -> list[int]:
+        method = ParticleSwarm(pop_size=12, neighborhood=neighborhood)
+        state, _ = method.ask(method.init(BOX))
+        return method._leaders(method.tell(state, fitness)).flatten().tolist()
+
+    assert leaders("global") == [1]
+    ring = [max((i - 1, i, i + 1), key=lambda j: float(fitness[j % 12])) % 12 for i in range(12)]
+    assert leaders("ring") == ring
+    torus = torch.arange(12).reshape(4, 3)
+    around = [torus, *(torus.roll(by, axis) for by in (1, -1) for axis in (0, 1))]
+    cells = torch.stack(around, -1).reshape(12, 5).tolist()
+    best = [max(cell, key=lambda j: float(fitness[j])) for cell in cells]
+    assert leaders("von_neumann") == best
+
+
+def test_constriction_is_the_factor_of_clerc_and_kennedy() -> None:
+    pulls = ParticleSwarm(constriction=True, cognitive=2.05, social=2.05)._pulls(0)
+    np.testing.assert_allclose(pulls, [0.72984, 1.49618, 1.49618], atol=1e-5)
+    assert ParticleSwarm(inertia=0.9, final_inertia=0.4)._pulls(100)[0] == pytest.approx(0.65)
+
+
+@pytest.mark.parametrize("strategy", ["rand1", "best1", "current_to_pbest1"])
+def test_trials_are_made_of_the_rows_that_the_strategy_names(strategy: str) -> None:
+    method = DifferentialEvolution(
+        pop_size=8, strategy=strategy, adapt_rate=0, crossover_rate=1, weight=0.25, p_best=0.25
+    )
+    # every row has an axis of its own, so that a trial tells what it was made of
+    start = method.init(SearchSpace.box([-9.0] * 8, [9.0] * 8), x0=np.eye(8))
+    state, _ = method.ask(start)
+    _, trials = method.ask(method.tell(state, torch.arange(8.0)))
+    bases = set()
+    for i, row in enumerate(trials):
+        if strategy == "current_to_pbest1":
+            # itself, a quarter of the way to one of the best two, and a quarter of a difference
+            toward = torch.eye(8)[i] * 0.75 + 0.25 * torch.eye(8)[6:]
+            rest = (row - toward).abs().sum(-1)
+            assert 0.25 <= float(rest.min()) <= 0.5
+        elif strategy == "best1":  # one of the rows of the difference may be the best, too
+            difference = sorted((row - torch.eye(8)[7]).tolist())
+            assert difference == [-0.25, 0, 0, 0, 0, 0, 0, 0.25]
+            bases.add(7)
+        else:
+            assert sorted(v for v in row.tolist() if v) == [-0.25, 0.25, 1.0]
+            bases.add(int(row.argmax()))
+    assert strategy == "current_to_pbest1" or (bases == {7}) == (strategy == "best1")
+
+
+def test_epsilon_forgives_less_and_less_and_each_population_has_its_own() -> None:
+    method = GeneticAlgorithm(pop_size=10, epsilon_generations=4)
+    state, x = method.ask(method.init(BOX, batch=(2,)))
+    violation = torch.stack([torch.arange(10.0), 10 * torch.arange(10.0)])
+    state = method.tell(state, sphere(x), violation)
+    assert state.epsilon.tolist() == [1.0, 10.0]
+    left = []
+    for _ in range(5):
+        left.append(method._relaxed(state, torch.ones(2, 1)).flatten().tolist())
+        state, x = method.ask(state)
+        state = method.tell(state, sphere(x), torch.zeros(2, 10))
+    first = [row[0] for row in left]
+    assert first == sorted(first)
+    assert left[0][1] == 0
+    assert left[-1] == [1.0, 1.0]
+
+
 def test_progress_is_told() -> None:
     seen: list[Message] = []
     progress = Progress(seen.append, min_interval_s=0)  # type: ignore[arg-type]
@@ -223,8 +322,27 @@ def test_progress_is_told() -> None:
         (
             lambda: optimize(lambda x: x, BOX, "ga", 100, device="cpu"),
             DataError,
-            r"fitness: must have shape \(100,\); got \(100, 4\)",
+            r"fitness of generation 0: must be a tensor of shape \(100,\); got \(100, 4\)",
         ),
+        (
+            lambda: optimize(lambda x: sphere(x).numpy(), BOX, "ga", 100, device="cpu"),
+            DataError,
+            "got ndarray",
+        ),
+        (
+            lambda: optimize(lambda x: (sphere(x),) * 3, BOX, "ga", 100, device="cpu"),
+            DataError,
+            "fitness, or fitness and violation",
+        ),
+        (
+            lambda: optimize(lambda x: sphere(x.sub_(0.3)), BOX, "ga", 100, device="cpu"),
+            DataError,
+            "must not change the individuals",
+        ),
+        (lambda: optimize(sphere, BOX, GeneticAlgorithm, 100), ConfigError, "name or an optimizer"),
+        (lambda: optimize(sphere, BOX, "ga", device="fast"), ConfigError, "device must be cpu"),
+        (lambda: optimize(sphere, BOX, max_seconds=np.nan), ConfigError, "max_seconds"),
+        (lambda: optimize(sphere, BOX, seed=1 << 63), ConfigError, "seed"),
         (lambda: GeneticAlgorithm(pop_size=5), ConfigError, "pop_size"),
         (lambda: GeneticAlgorithm(mutation_eta=20), ConfigError, "power of two"),
         (lambda: GeneticAlgorithm(n_elites=0), ConfigError, "n_elites"),
@@ -238,6 +356,9 @@ def test_progress_is_told() -> None:
         (lambda: SimulatedAnnealing(schedule="x"), ConfigError, "schedule must be one of"),
         (lambda: SimulatedAnnealing(cooling=1.0), ConfigError, "cooling"),
         (lambda: CmaEs(sigma=0), ConfigError, "sigma"),
+        (lambda: CmaEs(pop_size=2), ConfigError, "pop_size must be >= 4"),
+        (lambda: Memetic(epsilon_generations=-1), ConfigError, "epsilon_generations"),
+        (lambda: optimize(sphere, BOX, dtype=torch.float16), ConfigError, "float32 or float64"),
         (lambda: Memetic(first_growth=99), ConfigError, "first_growth"),
         (lambda: ParticleSwarm(pop_size=2), ConfigError, "pop_size must be >= 4"),
         (lambda: ParticleSwarm(epsilon_generations=-1), ConfigError, "epsilon_generations"),
@@ -254,8 +375,9 @@ def test_a_fitness_that_raises_comes_through() -> None:
     def fitness(x: Tensor) -> Tensor:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(PromoRayError, match="generation 0: ZeroDivisionError") as caught:
         optimize(fitness, BOX, "ga", 100, device="cpu")
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=repr)

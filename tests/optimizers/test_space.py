@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promo_ray.errors import ConfigError
+from promo_ray.errors import ConfigError, DataError
 from promo_ray.optimizers import Choice, Integer, Real, SearchSpace, Subset
 
 bound = st.floats(-1e6, 1e6)
@@ -22,6 +22,8 @@ bound = st.floats(-1e6, 1e6)
         ([0.0, 2.0], [1.0, 1.0], "gene 1"),
         ([float("nan")], [1.0], "gene 0"),
         ([0.0], [float("inf")], "gene 0"),
+        (["a"], ["b"], "numbers"),
+        (-1, 1, "numbers"),
     ],
 )
 def test_bad_boxes_are_refused(lower: Any, upper: Any, match: str) -> None:
@@ -32,9 +34,37 @@ def test_bad_boxes_are_refused(lower: Any, upper: Any, match: str) -> None:
 @given(bound, st.floats(1e-3, 1e6))
 def test_bounds_in_float32_lie_inside_the_exact_box(low: float, width: float) -> None:
     space = SearchSpace.box([low], [low + width])
-    lower, upper = space.bounds(torch.device("cpu"), torch.float32)
     if np.spacing(np.float32(abs(low) + width)) * 2 < width:
+        lower, upper = space.bounds(torch.device("cpu"), torch.float32)
         assert low <= float(lower) <= float(upper) <= low + width
+
+
+def test_a_box_without_a_number_of_its_dtype_is_refused() -> None:
+    space = SearchSpace.box([0, 0.1], [1, 0.1 + 1e-12])
+    with pytest.raises(ConfigError, match=r"no number in .* of number 1; take float64"):
+        space.bounds(torch.device("cpu"), torch.float32)
+    space.bounds(torch.device("cpu"), torch.float64)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Choice(("a", "b", "a")),
+        lambda: Choice((1, True)),
+        lambda: Subset("aab", 2),
+        lambda: SearchSpace([(0, 1)]),  # type: ignore[list-item, arg-type]
+    ],
+)
+def test_genes_without_meaning_are_refused(make: Any) -> None:
+    with pytest.raises(ConfigError, match=r"must differ|must be Real"):
+        make()
+
+
+@pytest.mark.parametrize("broken", [lambda x: x[..., :1], lambda x: x * torch.nan])
+def test_a_repair_that_breaks_individuals_is_named(broken: Any) -> None:
+    space = SearchSpace.box([0, 0], [1, 1], repair=broken)
+    with pytest.raises(DataError, match="repair: must give numbers of shape"):
+        space.snap(torch.zeros(3, 2))
 
 
 def test_half_precision_is_refused() -> None:

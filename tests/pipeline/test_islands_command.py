@@ -11,7 +11,8 @@ from promo_ray.testing.optimizer import sphere
 
 def test_a_run_is_shown_from_its_checkpoint(tmp_path: Path) -> None:
     space, uri = SearchSpace.box([-1.0] * 3, [1.0] * 3), str(tmp_path / "run")
-    result = optimize_islands(sphere, space, max_evals=8_000, checkpoint_uri=uri)
+    islands = ("ga", "pso", "ga", "pso")
+    result = optimize_islands(sphere, space, islands, 8_000, checkpoint_uri=uri)
     page = tmp_path / "islands.html"
     before = sorted((tmp_path / "run").iterdir())
     done = CliRunner().invoke(app, ["islands", uri, "--out", str(page)])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from promo_ray.errors import DataError
 from promo_ray.offers.fields import Count, Money, Name, Names, validate
 from promo_ray.offers.mechanics.base import Mechanic
 from promo_ray.registry import register
@@ -32,6 +33,21 @@ class Gift(Mechanic):
 
     def __post_init__(self) -> None:
         validate(self, "gift")
+
+    def chosen(self, offer_id: str, choice: Mapping[str, str]) -> str:
+        """Sku that is given, by the choice of an offer id; see `Context.gift_choice`.
+
+        Raises:
+            DataError: it is none that the offer has.
+        """
+        skus = (self.sku, *self.choice_of)
+        sku = choice.get(offer_id, self.sku)
+        if sku not in skus:
+            raise DataError(
+                f"must be one of {', '.join(skus)}; got {sku!r}",
+                where=f"context.gift_choice[{offer_id!r}]",
+            )
+        return sku
 
     def describe(self, money: Callable[[int], str], place: str) -> str:
         """See `Mechanic.describe`."""

@@ -339,6 +339,21 @@ def test_magento() -> None:
     assert free["simple_free_shipping"] == "FREE_WITH_MATCHING_ITEMS"
 
 
+def test_what_a_shop_would_assume_is_a_loss() -> None:
+    found = export_offer(PERCENT, "magento")
+    rule = part(found.payload, "salesRules", "rule")
+    assert (rule["website_ids"], rule["customer_group_ids"]) == ([1], [0, 1, 2, 3])
+    lost = {loss.path: loss.reason for loss in found.losses}
+    assert "website 1 only" in lost["audience.channels"]
+    assert "customer groups 0 to 3 only" in lost["audience.segments_any"]
+    named = replace(PERCENT, audience=Audience(channels=("2",), segments_any=("7", "8")))
+    found = export_offer(named, "magento")
+    rule = part(found.payload, "salesRules", "rule")
+    assert (rule["website_ids"], rule["customer_group_ids"]) == ([2], [7, 8])
+    assert [loss.path for loss in found.losses] == ["currency"]
+    assert "audience.channels" in {loss.path for loss in export_offer(PERCENT, "saleor").losses}
+
+
 def test_voucherify() -> None:
     items = {
         "included": [{"object": "product", "id": "tea"}],
@@ -428,6 +443,7 @@ FEATURES: dict[str, tuple[str, dict[str, Any]]] = {
     "smallest margin": ("caps", {"caps": Caps(min_margin_bp=1000)}),
     "provenance": ("provenance", {"provenance": Provenance(model_version="m1")}),
 }
+EVERYWHERE = ("currency", "mechanic.type", "audience.channels", "audience.segments_any")
 MECHANICS = {
     "percent off items": PERCENT,
     "percent off the order": Offer(
@@ -464,7 +480,7 @@ def table() -> str:
         cells = []
         for target in targets:
             found = export_offer(offer, target)
-            lost = [x for x in found.losses if x.path not in ("currency", "mechanic.type")]
+            lost = [x for x in found.losses if x.path not in EVERYWHERE]
             cells.append("no" if not found.payload else "in part" if lost else "yes")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     for name, (path, changes) in FEATURES.items():

@@ -295,7 +295,7 @@ def whole(value: Any, factor: int, where: str) -> int:
     """
     try:
         product = Decimal(str(value)) * factor
-        is_whole = product == product.to_integral_value()
+        is_whole = product.is_finite() and product == product.to_integral_value()
     except ArithmeticError:
         is_whole = False
     if not is_whole:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -19,12 +17,11 @@ from promo_ray.offers.export.base import (
     decimal_of,
     given,
 )
-from promo_ray.offers.export.commercetools_read import read_discount
+from promo_ray.offers.export.commercetools_read import key_of, read_discount
 from promo_ray.offers.money import FULL_BP
 from promo_ray.offers.offer import Offer
 from promo_ray.registry import register
 
-_KEY = re.compile(r"[A-Za-z0-9_-]{2,256}")
 _MODES = {"cheapest": "Cheapest", "dearest": "MostExpensive"}
 _RANKS = {"item": 3, "order": 2, "shipping": 1}  # higher sort orders come first
 _SELECTORS = ("products", "categories")
@@ -66,7 +63,7 @@ class Commercetools(Target, Source):
 
     def payload(self, fields: Fields, offer: Offer) -> dict[str, Any]:
         """See `Target.payload`."""
-        key = _key(fields, "id")
+        key = key_of(offer.id)
         value, target = _reward(fields, offer.layer)
         group, order = _order(fields, offer)
         has_code = fields.take("trigger.kind") != "automatic"
@@ -104,16 +101,7 @@ class Commercetools(Target, Source):
         """See `Source.read`."""
         if not isinstance(payload.get("cart-discounts"), Mapping):
             raise DataError("must hold an object 'cart-discounts'", where="payload")
-        return read_discount(Fields.of_json(payload))
-
-
-def _key(fields: Fields, path: str) -> str:
-    """A key for a name: the name, or a digest of it."""
-    name = fields.take(path)
-    if _KEY.fullmatch(name):
-        return str(name)
-    fields.lose(path, "keys have 2 to 256 letters, digits, _ and -; a digest stands for it")
-    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+        return read_discount(payload)
 
 
 def _order(fields: Fields, offer: Offer) -> tuple[dict[str, Any] | None, str]:
@@ -124,16 +112,15 @@ def _order(fields: Fields, offer: Offer) -> tuple[dict[str, Any] | None, str]:
     """
     rank, priority = _RANKS[offer.layer], fields.take("stacking.priority")
     fields.take("stacking.layer")
-    group = fields.peek("stacking.group")
-    is_best = group is not None and fields.peek("stacking.in_group") == "best"
-    name = group if is_best else offer.id
+    is_best = offer.stacking.group is not None and offer.stacking.in_group == "best"
+    name = (offer.stacking.group if is_best else None) or offer.id
     tail = "".join(f"{256 - byte:03d}" for byte in name.encode())
     order = f"0.{rank}{10**9 - priority:010d}{tail}999"
     if not is_best:
         return None, order
     fields.take("stacking.in_group")
-    key = _key(fields, "stacking.group")
-    return {"key": key, "name": {"en": group}, "sortOrder": order, "isActive": True}, order
+    fields.take("stacking.group")
+    return {"key": key_of(name), "name": {"en": name}, "sortOrder": order, "isActive": True}, order
 
 
 def _scope(fields: Fields, scope: str) -> str:

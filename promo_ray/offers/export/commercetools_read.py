@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from promo_ray.errors import DataError
 from promo_ray.offers.export import predicates
 from promo_ray.offers.export.base import Fields, Imported, minor_of
+from promo_ray.offers.export.shapes import TEXT, WHOLE, Shape, check_shape
 from promo_ray.offers.fields import TAG
 from promo_ray.offers.money import FULL_BP
 from promo_ray.offers.offer import SCHEMA_VERSION, Offer
@@ -16,14 +20,62 @@ _HEAD = "cart-discounts"
 _LAYERS = {"3": "item", "2": "order", "1": "shipping"}
 _PICKS = {"Cheapest": "cheapest", "MostExpensive": "dearest"}
 _CHANGED = "is beyond what an offer can say"
+_UNITS: Shape = {"minCount": WHOLE, "maxCount": WHOLE, "predicate": TEXT}
+_SHAPE: Shape = {
+    _HEAD: {
+        "key": TEXT,
+        "name": {"en": TEXT},
+        "description": {"en": TEXT},
+        "value": {
+            "type": TEXT,
+            "permyriad": WHOLE,
+            "money": [{"centAmount": WHOLE, "currencyCode": TEXT}],
+            "applicationMode": TEXT,
+            "product": {"key": TEXT},
+        },
+        "cartPredicate": TEXT,
+        "target": {
+            "type": TEXT,
+            "predicate": TEXT,
+            "triggerPattern": [_UNITS],
+            "targetPattern": [_UNITS],
+            "maxOccurrence": WHOLE,
+            "selectionMode": TEXT,
+        },
+        "sortOrder": TEXT,
+        "discountGroup": {"key": TEXT},
+        "stores": [{"key": TEXT}],
+        "validFrom": TEXT,
+        "validUntil": TEXT,
+        "requiresDiscountCode": (bool,),
+        "stackingMode": TEXT,
+    },
+    "discount-codes": {
+        "code": TEXT,
+        "cartDiscounts": [{}],
+        "maxApplications": WHOLE,
+        "maxApplicationsPerCustomer": WHOLE,
+    },
+    "discount-groups": {"key": TEXT, "name": {"en": TEXT}, "sortOrder": TEXT},
+}
+_KEY = re.compile(r"[A-Za-z0-9_-]{2,256}")
 
 
-def read_discount(fields: Fields) -> Imported:
+def key_of(name: str) -> str:
+    """Key of a thing that has a name: the name, or a digest of one that may be no key."""
+    if _KEY.fullmatch(name):
+        return name
+    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+
+
+def read_discount(payload: Mapping[str, Any]) -> Imported:
     """Offer of the bodies that `Commercetools` writes.
 
     Raises:
         DataError: a field is missing, or its value makes no offer.
     """
+    check_shape(payload, _SHAPE, "")
+    fields = Fields.of_json(payload)
     plain: dict[str, Any] = {"audience": {}, "trigger": {}, "window": {}, "stacking": {}}
     _names(fields, plain)
     money = _money(fields)
@@ -43,16 +95,12 @@ def read_discount(fields: Fields) -> Imported:
 
 
 def _names(fields: Fields, plain: dict[str, Any]) -> None:
-    key, name = fields.peek(f"{_HEAD}.key"), fields.peek(f"{_HEAD}.name.en")
-    plain["id"] = key or name
-    if plain["id"] is None:
+    key, name = fields.take(f"{_HEAD}.key"), fields.take(f"{_HEAD}.name.en")
+    if key is None and name is None:
         raise DataError("must be present", where=f"{_HEAD}.key")
-    fields.take(f"{_HEAD}.key")
-    fields.take(f"{_HEAD}.name.en")
-    if name not in (None, plain["id"]):
-        plain["label"] = name
-    else:
-        plain["label"] = fields.take(f"{_HEAD}.description.en", "")
+    is_label = None not in (key, name) and key != key_of(name)
+    plain["id"] = key if is_label or name is None else name
+    plain["label"] = name if is_label else fields.take(f"{_HEAD}.description.en", "")
     if fields.peek(f"{_HEAD}.isActive", True):
         fields.take(f"{_HEAD}.isActive")
     trigger = plain["trigger"]
@@ -76,13 +124,15 @@ def _names(fields: Fields, plain: dict[str, Any]) -> None:
 
 def _order(fields: Fields, plain: dict[str, Any]) -> None:
     stacking, where = plain["stacking"], f"{_HEAD}.sortOrder"
-    if (group := fields.take(f"{_HEAD}.discountGroup.key")) is not None:
+    if (key := fields.take(f"{_HEAD}.discountGroup.key")) is not None:
         fields.take(f"{_HEAD}.discountGroup")
+        name = fields.peek("discount-groups.name.en", key)
+        group = name if key == key_of(name) else key
         stacking |= {"group": group, "in_group": "best"}
         where = "discount-groups.sortOrder"
-        for name in ("key", "name.en", "isActive"):
-            if fields.peek(f"discount-groups.{name}") in (group, True):
-                fields.take(f"discount-groups.{name}")
+        for said in ("key", "name.en", "isActive"):
+            if fields.peek(f"discount-groups.{said}") in (key, group, True):
+                fields.take(f"discount-groups.{said}")
     text = fields.peek(where, "")
     digits = text.removeprefix("0.")
     if digits[:1] in _LAYERS and len(digits) > 13:
@@ -181,7 +231,7 @@ def _reward(fields: Fields, plain: dict[str, Any], money: int | None) -> None:
     kind = fields.take(f"{target}.type")
     methods = plain.pop("methods", [])
     if form == "giftLineItem":
-        plain["mechanic"] = {TAG: "gift", "sku": fields.take(f"{value}.product")["key"]}
+        plain["mechanic"] = {TAG: "gift", "sku": fields.take(f"{value}.product", {}).get("key")}
         if fields.peek(f"{value}.variantId") == 1:
             fields.take(f"{value}.variantId")
     elif kind == "shipping" and bp == FULL_BP:
@@ -226,7 +276,11 @@ def _pattern(
 ) -> dict[str, Any]:
     bought = _slots(fields, f"{target}.triggerPattern")
     got = _slots(fields, f"{target}.targetPattern")
-    pick = _PICKS[fields.take(f"{target}.selectionMode", "MostExpensive")]
+    mode = fields.take(f"{target}.selectionMode", "MostExpensive")
+    if mode not in _PICKS:
+        known = " or ".join(_PICKS)
+        raise DataError(f"must be {known}; got {mode!r}", where=f"{target}.selectionMode")
+    pick = _PICKS[mode]
     times = fields.take(f"{target}.maxOccurrence")
     if len(bought) == 1 and len(got) == 1 and bp is not None:
         slots = {"buy": bought[0], "get": got[0]}

@@ -14,7 +14,12 @@ from promo_ray.registry import register
 _MODEL = "Magento\\SalesRule\\Model\\Rule\\Condition"
 _ATTRIBUTES = {"products": "sku", "categories": "category_ids"}
 _SELECTORS = tuple(_ATTRIBUTES)
-_ALL_GROUPS = [0, 1, 2, 3]  # of a fresh shop: not logged in, general, wholesale, retailer
+# what a rule is for where the offer names none: its number, and what it is called
+_DEFAULTS = {
+    "audience.channels": ([1], "the rule is for website 1 only"),
+    # of a fresh shop: not logged in, general, wholesale, retailer
+    "audience.segments_any": ([0, 1, 2, 3], "the rule is for customer groups 0 to 3 only"),
+}
 
 
 @register("magento")
@@ -22,9 +27,10 @@ class Magento(Target):
     r"""Bodies of `POST /V1/salesRules` and `/V1/coupons`.
 
     A product is a SKU, a category the id of a category, a channel the number of a website, a
-    segment the number of a customer group. Without channels the rule is for website 1, without
-    segments for the four groups of a fresh shop. The `rule_id` that the coupon needs comes with
-    the answer to the rule. Days are days of the store; amounts are numbers in currency units.
+    segment the number of a customer group. A rule must list its websites and groups: without
+    channels it is for website 1, without segments for the four groups of a fresh shop, and both
+    are losses. The `rule_id` that the coupon needs comes with the answer to the rule. Days are
+    days of the store; amounts are numbers in currency units.
 
     Source: REST API of 2.4, Magento\SalesRule\Api\Data: RuleInterface, ConditionInterface and
     CouponInterface, github.com/magento/magento2.
@@ -41,8 +47,6 @@ class Magento(Target):
         "mechanic.methods": "holds for all methods",
         "mechanic.max_times": "limits units of each line, not of the order",
         "mechanic.pick": "what is got is the same product",
-        "audience.segments_any": "customer groups have numbers",
-        "audience.channels": "websites have numbers",
         "audience.members_only": "customer groups have numbers",
         "caps.uses": "only coupons have a limit of all uses",
         "stacking.layer": "follows from the action",
@@ -61,8 +65,8 @@ class Magento(Target):
         rule = given(
             name=fields.take("id"),
             description=fields.take("label") or None,
-            website_ids=_numbers(fields, "audience.channels", [1]),
-            customer_group_ids=_numbers(fields, "audience.segments_any", _ALL_GROUPS),
+            website_ids=_numbers(fields, "audience.channels"),
+            customer_group_ids=_numbers(fields, "audience.segments_any"),
             from_date=_day(fields, "window.start_at"),
             to_date=_day(fields, "window.end_at", is_end=True),
             uses_per_customer=fields.capped("caps.uses_per_user") or 0,
@@ -84,11 +88,13 @@ class Magento(Target):
         return payload
 
 
-def _numbers(fields: Fields, path: str, default: list[int]) -> list[int]:
-    names = fields.peek(path)
-    if not names or not all(name.isdecimal() and str(int(name)) == name for name in names):
-        return default
-    return [int(name) for name in fields.take(path)]
+def _numbers(fields: Fields, path: str) -> list[int]:
+    names = fields.take(path)
+    if names and all(name.isdecimal() and str(int(name)) == name for name in names):
+        return [int(name) for name in names]
+    default, reason = _DEFAULTS[path]
+    fields.lose(path, f"{reason}; others must be named by number")
+    return default
 
 
 def _day(fields: Fields, path: str, is_end: bool = False) -> str | None:

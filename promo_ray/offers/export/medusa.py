@@ -98,7 +98,7 @@ class Medusa(Target, Source):
         """See `Source.read`."""
         if not isinstance(payload.get(HEAD), Mapping):
             raise DataError(f"must hold an object {HEAD!r}", where="payload")
-        return read_promotion(Fields.of_json(payload))
+        return read_promotion(payload)
 
 
 def _budget(fields: Fields, currency: str, is_coded: bool) -> dict[str, Any] | None:

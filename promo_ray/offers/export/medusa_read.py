@@ -7,6 +7,7 @@ from typing import Any
 
 from promo_ray.errors import DataError
 from promo_ray.offers.export.base import Fields, Imported, minor_of, whole
+from promo_ray.offers.export.shapes import TEXT, WHOLE, Shape, check_shape
 from promo_ray.offers.fields import TAG
 from promo_ray.offers.money import FULL_BP
 from promo_ray.offers.offer import SCHEMA_VERSION, Offer
@@ -33,6 +34,36 @@ BUDGETS = {
     "caps.uses_per_user": ("use_by_attribute", "customer_id"),
     "caps.per_user_money": ("spend_by_attribute", "customer_id"),
 }
+_RULE: Shape = {"attribute": TEXT, "operator": TEXT, "values": (str, list)}
+_SHAPE: Shape = {
+    HEAD: {
+        "code": TEXT,
+        "is_automatic": (bool,),
+        "type": TEXT,
+        "campaign": {
+            "campaign_identifier": TEXT,
+            "description": TEXT,
+            "starts_at": TEXT,
+            "ends_at": TEXT,
+            "budget": {"type": TEXT, "limit": (int, float), "attribute": TEXT},
+        },
+        "application_method": {
+            "description": TEXT,
+            "currency_code": TEXT,
+            "type": TEXT,
+            "value": (int, float),
+            "target_type": TEXT,
+            "allocation": TEXT,
+            "max_quantity": WHOLE,
+            "target_rules": [_RULE],
+            "buy_rules": [_RULE],
+            "apply_to_quantity": WHOLE,
+            "buy_rules_min_quantity": WHOLE,
+        },
+        "rules": [_RULE],
+        "limit": WHOLE,
+    }
+}
 
 
 def read_layer(kind: str, has_rules: bool, is_each: bool) -> str:
@@ -40,12 +71,14 @@ def read_layer(kind: str, has_rules: bool, is_each: bool) -> str:
     return "order" if kind == "amount_off" and (has_rules or is_each) else "item"
 
 
-def read_promotion(fields: Fields) -> Imported:
+def read_promotion(payload: Mapping[str, Any]) -> Imported:
     """Offer of the body that `Medusa` writes.
 
     Raises:
         DataError: a field is missing, or its value makes no offer.
     """
+    check_shape(payload, _SHAPE, "")
+    fields = Fields.of_json(payload)
     plain: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "stacking": {}, "caps": {}}
     _read_names(fields, plain)
     currency = fields.take(f"{_METHOD}.currency_code")
@@ -81,8 +114,8 @@ def _read_rules(fields: Fields, plain: dict[str, Any]) -> None:
     audience: dict[str, Any] = {}
     for i in range(len(fields.peek(f"{HEAD}.rules", []))):
         rule = fields.peek(f"{HEAD}.rules[{i}]")
-        attribute, test, values = rule["attribute"], rule["operator"], rule["values"]
-        values = [values] if isinstance(values, str) else values
+        attribute, test = rule["attribute"], rule["operator"]
+        values = _values(rule, f"{HEAD}.rules[{i}]")
         if attribute in names and test == "in" and names[attribute] not in audience:
             upper = attribute == AUDIENCE["countries"]
             audience[names[attribute]] = [v.upper() for v in values] if upper else values
@@ -95,6 +128,14 @@ def _read_rules(fields: Fields, plain: dict[str, Any]) -> None:
     plain["audience"] = audience
 
 
+def _values(rule: Mapping[str, Any], where: str) -> list[str]:
+    """Values of a rule, at least one; a single one may stand without a list."""
+    values = [rule["values"]] if isinstance(rule["values"], str) else rule["values"]
+    if not values or not all(isinstance(value, str) for value in values):
+        raise DataError(f"must be one or more texts; got {values!r}", where=f"{where}.values")
+    return list(values)
+
+
 def _read_budget(fields: Fields, plain: dict[str, Any]) -> None:
     caps = plain["caps"]
     caps["uses"] = fields.take(f"{HEAD}.limit")
@@ -103,7 +144,7 @@ def _read_budget(fields: Fields, plain: dict[str, Any]) -> None:
     for path, known in BUDGETS.items():
         name = path.removeprefix("caps.")
         if kind == known and caps.get(name) is None:
-            limit = fields.take(f"{_CAMPAIGN}.budget")["limit"]
+            limit = fields.take(f"{_CAMPAIGN}.budget").get("limit")
             is_money = "spend" in known[0]
             where = f"{_CAMPAIGN}.budget.limit"
             caps[name] = minor_of(limit, plain["currency"], where) if is_money else limit
@@ -114,10 +155,10 @@ def _read_scope(fields: Fields, path: str) -> dict[str, Any]:
     include: dict[str, Any] = {}
     for i in range(len(fields.peek(path, []))):
         rule = fields.peek(f"{path}[{i}]")
-        values = rule["values"]
+        values = _values(rule, f"{path}[{i}]")
         if rule["attribute"] in kinds and rule["operator"] == "in" and not include:
             fields.take(f"{path}[{i}]")
-            include[kinds[rule["attribute"]]] = [values] if isinstance(values, str) else values
+            include[kinds[rule["attribute"]]] = values
     return {"include": include}
 
 

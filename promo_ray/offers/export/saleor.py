@@ -51,7 +51,10 @@ class Saleor(Target):
         if fields.take("trigger.kind") != "automatic":
             return _voucher(fields, offer.layer)
         rule = _rule(fields, offer.layer)
-        rule |= given(name=fields.take("label") or None, channels=fields.take("audience.channels"))
+        channels = fields.take("audience.channels")
+        if not channels:
+            fields.lose("audience.channels", "a rule holds only in the channels that it names")
+        rule |= given(name=fields.take("label") or None, channels=channels)
         is_catalogue = "cataloguePredicate" in rule
         return {
             "promotionCreate": {

@@ -177,6 +177,11 @@ def test_every_platform_of_the_list_is_there() -> None:
     assert wanted.split() == TARGETS
 
 
+def test_several_offers_are_exported_one_by_one() -> None:
+    several = EXPRESSIBLE["medusa"]
+    assert export_offer(several, "medusa") == tuple(export_offer(o, "medusa") for o in several)
+
+
 def check_shapes(target: str, data: st.DataObject) -> None:
     offer = data.draw(offers())
     path, mutant = data.draw(mutants(offer))

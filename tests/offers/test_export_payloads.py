@@ -399,6 +399,10 @@ def test_voucherify() -> None:
         ("vendure", Offer(id="o", currency="EUR", mechanic=PercentOff(bp=1), caps=Caps(budget=9)),
          "caps.budget"),
         ("saleor", TWO_PLUS_ONE, "mechanic.type"),
+        ("voucherify", Offer(
+            id="o", currency="EUR", mechanic=Tiered(tiers=(Tier(min=5000, amount=500),)),
+            caps=Caps(per_order_money=300),
+        ), "caps.per_order_money"),
         ("saleor", Offer(
             id="o", currency="EUR", mechanic=Tiered(tiers=(Tier(min=1, bp=1), Tier(min=2, bp=2)))
         ), "mechanic.tiers"),

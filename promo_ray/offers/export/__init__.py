@@ -5,8 +5,8 @@ Whatever of an offer a platform cannot say is listed as a loss, never dropped in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
 
 from promo_ray.errors import ConfigError
 from promo_ray.offers.export.base import Exported, Imported, Loss, Source, Target
@@ -18,22 +18,32 @@ FAMILY = "offers.export"
 __all__ = ["Exported", "Imported", "Loss", "export_offer", "import_offer"]
 
 
-def export_offer(offer: Offer, target: str) -> Exported:
+@overload
+def export_offer(offer: Offer, target: str) -> Exported: ...
+
+
+@overload
+def export_offer(offer: Sequence[Offer], target: str) -> tuple[Exported, ...]: ...
+
+
+def export_offer(offer: Offer | Sequence[Offer], target: str) -> Exported | tuple[Exported, ...]:
     """An offer in the JSON of a platform, with all that gets lost on the way.
 
     Products, categories, segments and the like are written as the offer names them, so it must
     name them as the platform does.
 
     Args:
-        offer: any offer.
+        offer: any offer, or several, each of which is exported on its own.
         target: name of the platform: `commercetools`, `magento`, `medusa`, `saleor`, `shopify`,
             `vendure` or `voucherify`.
 
     Raises:
         ConfigError: unknown platform.
     """
-    exported: Exported = _platform(target, Target).export(offer)
-    return exported
+    platform: Target = _platform(target, Target)
+    if isinstance(offer, Offer):
+        return platform.export(offer)
+    return tuple(platform.export(one) for one in offer)
 
 
 def import_offer(payload: Mapping[str, Any], source: str) -> Imported:

@@ -133,16 +133,8 @@ def _discount(fields: Fields, layer: str) -> dict[str, Any]:
     if layer == ("order" if is_order else "item"):
         fields.take("stacking.layer")
     effect = "APPLY_TO_ORDER" if is_order else "APPLY_TO_ITEMS"
-    limit = "amount_limit" if is_order else "aggregated_amount_limit"
-    most = None
-    if kind in ("percent_off", "tiered"):
-        path = "mechanic.max_amount"
-        path = path if fields.peek(path) is not None else "caps.per_order_money"
-        most = _hundredths(fields, path)
     if kind == "percent_off":
-        percent = percent_of(fields.take("mechanic.bp"))
-        value = {"type": "PERCENT", "percent_off": percent, limit: most}
-        return given(**value, effect=effect)
+        return _percent(fields, fields.take("mechanic.bp"), effect)
     if kind == "amount_off":
         is_each = fields.take("mechanic.per") == "unit"
         amount = _hundredths(fields, "mechanic.amount")
@@ -160,10 +152,18 @@ def _discount(fields: Fields, layer: str) -> dict[str, Any]:
     if not tier.is_spend or not is_order:
         raise CannotSayError("mechanic.basis", "the amount of the order counts")
     if tier.bp is not None:
-        value = {"type": "PERCENT", "percent_off": percent_of(tier.bp), limit: most}
-        return given(**value, effect=effect)
+        return _percent(fields, tier.bp, effect)
     amount = _hundredths(fields, "mechanic.tiers[0].amount")
     return {"type": "AMOUNT", "amount_off": amount, "effect": effect}
+
+
+def _percent(fields: Fields, bp: int, effect: str) -> dict[str, Any]:
+    """A percentage with its largest saving: that of the mechanic, or else the cap per order."""
+    path = "mechanic.max_amount"
+    path = path if fields.peek(path) is not None else "caps.per_order_money"
+    limit = "amount_limit" if effect == "APPLY_TO_ORDER" else "aggregated_amount_limit"
+    value = {"type": "PERCENT", "percent_off": percent_of(bp), limit: _hundredths(fields, path)}
+    return given(**value, effect=effect)
 
 
 def _validation(fields: Fields, is_campaign: bool) -> dict[str, Any]:

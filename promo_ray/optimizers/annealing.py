@@ -22,7 +22,7 @@ SCHEDULES = ("dual_annealing", "geometric", "adaptive")
 _VISIT, _ACCEPT, _T0 = 2.62, -5.0, 5230.0
 _WIDTH, _SPREAD = 10.0, 50.0  # box and spread of fitness that these temperatures belong to
 # share of moves of one gene that its step size aims to have accepted, and its rate of change
-_AIM, _GAIN = 0.3, 0.3
+_AIM, _GAIN = 0.2, 0.3
 
 
 class AnnealingState(NamedTuple):

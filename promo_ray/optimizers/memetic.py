@@ -13,7 +13,6 @@ from torch import Tensor
 from promo_ray.errors import ConfigError
 from promo_ray.optimizers.cma import default_size
 from promo_ray.optimizers.covariance import (
-    FEW_GENES,
     centered,
     held,
     individuals,
@@ -46,7 +45,8 @@ from promo_ray.registry import register
 
 _MOST = 32  # largest run in multiples of the smallest
 _MOST_FULL = 150  # genes up to which runs learn a full covariance
-_CROSSED, _CROSSED_SHARE = 4, 0.75  # runs of differential evolution: populations, share of all
+# runs of differential evolution: mixed genes up to which, populations, share of evaluations
+_MOST_CROSSED, _CROSSED, _CROSSED_SHARE = 10, 4, 0.75
 
 
 @register("auto")
@@ -285,7 +285,7 @@ def _samples(state: MemeticState, control: Control, draws: Draws) -> Tensor:
 
 def _is_mixed(state: MemeticState) -> bool:
     """Few genes, whole numbers among them."""
-    return not state.space.is_real and state.space.n_genes <= FEW_GENES
+    return not state.space.is_real and state.space.n_genes <= _MOST_CROSSED
 
 
 def _crosses(state: MemeticState, control: Control) -> bool:

@@ -269,7 +269,7 @@ def test_the_page_opens_with_the_verdict_and_holds_every_section(full: str) -> N
         "15% off everything",
         "69 % of what a planner who foresaw",
         "The models promised $1.31 per user",
-        "4,598,126 possible ones",
+        "4,598,126 possible menus",
         "cross-fitted AIPW",
         "3f2a77c1",
         "prior scale 0.8, ridge 1",

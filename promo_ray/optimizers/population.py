@@ -276,9 +276,11 @@ def _judged(fitness: Tensor, violation: Tensor | None, like: Tensor) -> tuple[Te
         if values is not None and values.shape != want:
             raise DataError(f"must have shape {tuple(want)}; got {tuple(values.shape)}", where=name)
     fitness = fitness.detach().to(like.device)
-    most = torch.finfo(like.dtype).max
     is_finite = torch.isfinite(fitness)
-    fitness = torch.where(is_finite, fitness.clamp(-most, most).to(like.dtype), -_INF)
+    if fitness.dtype != like.dtype:
+        most = torch.finfo(like.dtype).max
+        fitness = fitness.clamp(-most, most).to(like.dtype)
+    fitness = torch.where(is_finite, fitness, -_INF)
     if violation is None:
         return fitness, torch.zeros_like(fitness)
     violation = violation.detach().to(device=like.device, dtype=like.dtype)

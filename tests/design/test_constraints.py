@@ -68,6 +68,19 @@ def test_the_margin_floor_counts_on_what_is_paid() -> None:
         assert (mended_rows[i] == i) == (depth <= 0.2 + 1e-9)
 
 
+def test_an_amount_off_a_scope_is_held_against_what_is_spent_there() -> None:
+    """4 off tea, of which an order holds 25, is 0.16; of the whole basket of 40 it is 0.1."""
+    rules = Constraints(max_depth_rate=0.15, typical_basket=BASKETS)
+    kept = SPACE.under(rules)._mended
+    for i in place("amount_off"):
+        row = SPACE.grid.terms.slice(i, 1).to_pylist()[0]
+        assert (kept[i] == i) == (row["amount"] / BASKETS[row["scope"] or ""] <= 0.15)
+    with pytest.raises(ConfigError, match="typical_basket must be given for scope 'tea'"):
+        SPACE.under(Constraints(max_depth_rate=0.15, typical_basket=40.0))
+    # offers that other rules bar need no basket
+    SPACE.under(Constraints(max_depth_rate=0.15, mechanics=("percent_off",)))
+
+
 def test_of_two_that_exclude_one_another_the_better_stays() -> None:
     a, b = place("percent_off", scope=None)[:2]
     rules = Constraints(exclusive_groups=((IDS[a], IDS[b]),))

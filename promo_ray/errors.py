@@ -76,17 +76,9 @@ class InfeasibleError(PromoRayError):
 
 
 class NoOfferAllowedError(PromoRayError):
-    """Rules of a menu leave no offer of the grid.
-
-    Attributes:
-        rules: name of the setting that holds them.
-    """
+    """Rules of a menu leave no offer of the grid."""
 
     exit_code = 3
-
-    def __init__(self, rules: str, n_offers: int) -> None:
-        self.rules = rules
-        super().__init__(f"{rules} must allow at least one offer; none of {n_offers} is allowed")
 
 
 class LedgerError(PromoRayError):

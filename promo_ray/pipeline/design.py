@@ -97,7 +97,9 @@ def run(config: DesignConfig, context: Context) -> StageResult:
     grid = offer_grid(tried, config.support, currency)
     space = MenuSpace(grid, config.max_offers, constraints=config.constraints)
     if not space.n_allowed:
-        raise NoOfferAllowedError("design.constraints", len(grid))
+        raise NoOfferAllowedError(
+            f"design.constraints must allow at least one offer; none of {len(grid)} is allowed"
+        )
     drawn = _draw(config, context, grid)
     made_from = fingerprint("menu", __version__, resolve(config), context.seed, inputs)
     checkpoint = f".design-{made_from[:16]}"  # a search of other settings has another place

@@ -20,11 +20,11 @@ from promo_ray.offers.fields import (
     to_plain,
     validate,
 )
-from promo_ray.offers.mechanics.base import Mechanic, is_null
+from promo_ray.offers.mechanics.base import Mechanic, given, is_null
 from promo_ray.offers.mechanics.gift import Gift
 from promo_ray.offers.migrate import migrated
 from promo_ray.offers.money import minor_digits, scaled, text_of, unscaled
-from promo_ray.offers.scope import Scope
+from promo_ray.offers.scope import Scope, Selection
 from promo_ray.offers.terms import Audience, Caps, Provenance, Stacking, Trigger, Window
 from promo_ray.registry import methods
 
@@ -143,10 +143,11 @@ class Offer:
         """Offer of its JSON text.
 
         Raises:
-            DataError: no JSON, unknown or missing keys, a newer version, or a refused value.
+            DataError: no JSON, unknown, missing or repeated keys, a newer version, or a refused
+                value.
         """
         try:
-            plain = json.loads(text)
+            plain = json.loads(text, object_pairs_hook=_keys_once)
         except ValueError as error:
             raise DataError(f"must be JSON; {error}", where="offer") from error
         return cls.from_mapping(plain)
@@ -191,6 +192,16 @@ class Offer:
         }
 
 
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Object of its pairs; of a key that comes twice, `json` would silently keep the last."""
+    plain = dict(pairs)
+    if len(plain) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {twice!r} comes twice")
+    return plain
+
+
 def from_terms(row: Mapping[str, Any], currency: str = "USD") -> Offer:
     """Offer of a row of the table of offer terms.
 
@@ -218,11 +229,11 @@ def from_terms(row: Mapping[str, Any], currency: str = "USD") -> Offer:
             raise DataError(f"{name} must have null {column!r}", where=where)
     scope = row.get("scope")
     return Offer(
-        id=row["offer_id"],
+        id=given(row, "offer_id"),
         currency=currency,
         mechanic=mechanic,
         scope=Scope() if is_null(scope) else Scope.of(categories=(str(scope),)),
-        contact_cost=scaled(row["contact_cost"], digits, f"{where}: contact_cost"),
+        contact_cost=scaled(given(row, "contact_cost"), digits, f"{where}: contact_cost"),
         label=row.get("label") or "",
     )
 
@@ -237,50 +248,58 @@ def check_offers(offers: Sequence[Offer]) -> None:
 
     Raises:
         DataError: names the field: an id twice, two currencies, a group whose members differ in
-            layer or in_group, or exclusive offers of one layer and priority that share no group.
+            layer or in_group, or exclusive offers of one layer and priority that share no group
+            and may meet.
     """
-    groups: dict[str, Offer] = {}
-    exclusive: dict[tuple[str, int], Offer] = {}
-    check_ids(offers)
+    if offers:
+        check_together(offers, offers[0].currency, "the other offers")
+    exclusive: dict[tuple[str, int], list[Offer]] = {}
     for offer in offers:
-        where, stacking = f"offer {offer.id!r}", offer.stacking
-        if offer.currency != offers[0].currency:
-            raise DataError(
-                f"must be that of the other offers, {offers[0].currency}; got {offer.currency}",
-                where=f"{where}: currency",
-            )
-        if stacking.group is not None:
-            check_group(offer, groups.setdefault(stacking.group, offer))
-        if stacking.exclusive:
-            other = exclusive.setdefault((offer.layer, stacking.priority), offer)
+        stacking = offer.stacking
+        if not stacking.exclusive:
+            continue
+        others = exclusive.setdefault((offer.layer, stacking.priority), [])
+        for other in others:
             is_one_group = stacking.group is not None and stacking.group == other.stacking.group
-            if other is not offer and not is_one_group and _may_meet(offer, other):
+            if not is_one_group and _may_meet(offer, other):
                 raise DataError(
-                    f"exclusive offers must not overlap; {other.id!r} has layer {offer.layer} and "
-                    f"priority {stacking.priority} too: give them one group or two priorities",
-                    where=f"{where}: stacking.exclusive",
+                    f"exclusive offers must not overlap; {other.id!r} has layer {offer.layer} "
+                    f"and priority {stacking.priority} too and may meet it: give them one "
+                    "group or two priorities",
+                    where=f"offer {offer.id!r}: stacking.exclusive",
                 )
+        others.append(offer)
 
 
-def check_ids(offers: Sequence[Offer]) -> None:
-    """Refuse an id that comes twice.
+def check_together(offers: Sequence[Offer], currency: str, whose: str) -> None:
+    """Refuse offers that cannot be priced together.
+
+    Args:
+        offers: the offers.
+        currency: which all must have.
+        whose: currency that is, in words.
 
     Raises:
-        DataError: names the offer.
+        DataError: names the field: an id twice, another currency, or a group that disagrees.
     """
     seen: set[str] = set()
+    groups: dict[str, Offer] = {}
     for offer in offers:
+        where = f"offer {offer.id!r}"
         if offer.id in seen:
-            raise DataError("must be unique; it comes twice", where=f"offer {offer.id!r}: id")
+            raise DataError("must be unique; it comes twice", where=f"{where}: id")
         seen.add(offer.id)
+        if offer.currency != currency:
+            raise DataError(
+                f"must be that of {whose}, {currency}; got {offer.currency}",
+                where=f"{where}: currency",
+            )
+        if offer.stacking.group is not None:
+            _check_group(offer, groups.setdefault(offer.stacking.group, offer))
 
 
-def check_group(offer: Offer, other: Offer) -> None:
-    """Refuse members of one group that disagree on what the group is.
-
-    Raises:
-        DataError: names the field.
-    """
+def _check_group(offer: Offer, other: Offer) -> None:
+    """Refuse members of one group that disagree on what the group is."""
     for name, own, its in (
         ("layer", offer.layer, other.layer),
         ("in_group", offer.stacking.in_group, other.stacking.in_group),
@@ -294,12 +313,31 @@ def check_group(offer: Offer, other: Offer) -> None:
 
 
 def _may_meet(a: Offer, b: Offer) -> bool:
-    """Whether two offers may touch the same units at the same time."""
-    for one, two in ((a.window, b.window), (b.window, a.window)):
-        if one.end_at and two.start_at and one.end_at <= two.start_at:
+    """Whether two offers of a layer may get into each other's way; True where it is not known."""
+    for one, two in ((a, b), (b, a)):
+        if one.window.end_at and two.window.start_at and one.window.end_at <= two.window.start_at:
             return False
-    products = [set(o.scope.include.products) for o in (a, b)]
-    only_products = all(
-        o.scope.include == type(o.scope.include)(products=o.scope.include.products) for o in (a, b)
-    )
-    return not (all(products) and only_products and products[0].isdisjoint(products[1]))
+        theirs = two.audience
+        if theirs.segments_any and set(theirs.segments_any) <= set(one.audience.segments_none):
+            return False
+    for name in ("channels", "countries"):
+        some, others = (set(getattr(o.audience, name)) for o in (a, b))
+        if some and others and some.isdisjoint(others):
+            return False
+    if a.layer != "item":
+        return True  # exclusive offers of an order close the layer, whatever their scope
+    own, its = a.scope.include, b.scope.include
+    if _says_only("products", own, its):
+        return not set(own.products).isdisjoint(its.products)
+    if _says_only("categories", own, its):
+        return any(
+            f"{x} > ".startswith(f"{y} > ") or f"{y} > ".startswith(f"{x} > ")
+            for x in own.categories
+            for y in its.categories
+        )
+    return True
+
+
+def _says_only(name: str, *selections: Selection) -> bool:
+    """Whether every one of the selections has values of this field and of no other."""
+    return all(s == Selection(**{name: getattr(s, name)}) != Selection() for s in selections)

@@ -271,7 +271,7 @@ static int64_t unmet(const Work *w, const Offer *o) {
         n += r->quantity;
         spend += r->quantity * (o->by_list ? w->list[r->item] : r->item_price);
     }
-    if (n < most(o->min_units, 1)) return refused(BELOW_MIN_UNITS);
+    if (n < most(o->min_units, o->min_spend < 0)) return refused(BELOW_MIN_UNITS);
     return o->min_spend >= 0 && spend < o->min_spend ? refused(BELOW_MIN_SPEND) : 0;
 }
 
@@ -316,7 +316,8 @@ static int64_t buy_get(Work *w, const Offer *o) {
     Unit *u = w->units;
     for (int64_t j = 0; j < n; j++) {
         int32_t item = w->runs[u[j].where].item;
-        int buys = covers(w, slots[0], item), gets = u[j].price > 0 && covers(w, slots[2], item);
+        int pays = u[j].price > 0;
+        int buys = pays && covers(w, slots[0], item), gets = pays && covers(w, slots[2], item);
         u[j].fits = (uint64_t)(buys | gets << 1);
         n_buy += buys ? u[j].quantity : 0;
         n_get += gets ? u[j].quantity : 0;

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 
 from promo_ray.bench.offers_cases import NOW, Case, Draw
 from promo_ray.offers import (
@@ -16,10 +15,9 @@ from promo_ray.offers import (
     PercentOff,
     PricedCart,
     Stacking,
-    Window,
     price_cart,
 )
-from promo_ray.offers.eligibility import left_of
+from promo_ray.offers.eligibility import entered, left_of, reason_of
 
 Judge = Callable[[Case, PricedCart, Draw], str]  # "" if all is well, else what is wrong
 
@@ -94,11 +92,14 @@ def order_and_split_of_lines_do_not_matter(case: Case, priced: PricedCart, draw:
 
 
 def ineligible_offers_do_not_matter(case: Case, priced: PricedCart, draw: Draw) -> str:
-    """One more offer, which is over: the same lines."""
-    past = Window(end_at=NOW - timedelta(days=1))
-    over = Offer(id="zz", currency="USD", mechanic=PercentOff(bp=5000), window=past)
-    other = _price(case, over, *case.offers)
-    return "" if (priced.lines, priced.applied) == (other.lines, other.applied) else "lines"
+    """Without the offers that step 2 rejects, each alone: the same lines."""
+    codes = entered(case.context)
+    for offer in case.offers:
+        if reason_of(offer, case.context, codes) is not None:
+            other = _price(case, *(o for o in case.offers if o is not offer))
+            if (priced.lines, priced.applied) != (other.lines, other.applied):
+                return offer.id
+    return ""
 
 
 def caps_hold(case: Case, priced: PricedCart, draw: Draw) -> str:

@@ -271,7 +271,7 @@ static int64_t unmet(const Work *w, const Offer *o) {
         n += r->quantity;
         spend += r->quantity * (o->by_list ? w->list[r->item] : r->item_price);
     }
-    if (n < most(o->min_units, 1)) return refused(BELOW_MIN_UNITS);
+    if (n < most(o->min_units, o->min_spend < 0)) return refused(BELOW_MIN_UNITS);
     return o->min_spend >= 0 && spend < o->min_spend ? refused(BELOW_MIN_SPEND) : 0;
 }
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from promo_ray.errors import DataError
-from promo_ray.offers.fields import Count, Money, Names, validate
+from promo_ray.offers.fields import Between, Count, Money, Names, validate
 from promo_ray.offers.money import minor_digits
 from promo_ray.offers.reasons import Reason
 
@@ -133,7 +132,7 @@ class Context:
     user_id: str = ""
     segments: frozenset[str] = frozenset()
     is_member: bool = False
-    n_orders: int | None = None
+    n_orders: Annotated[int, Between((0, 10**9))] | None = None
     codes: frozenset[str] = frozenset()
     unlocked: frozenset[str] = frozenset()
     lists: frozenset[str] = frozenset()
@@ -144,11 +143,7 @@ class Context:
     gift_choice: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.now.tzinfo is None:
-            raise DataError(f"must have a time zone; got {self.now}", where="context.now")
-        for name in ("segments", "codes", "unlocked", "lists"):
-            if not isinstance(getattr(self, name), frozenset):
-                raise DataError("must be a frozenset of texts", where=f"context.{name}")
+        validate(self, "context")
 
 
 class Discount(NamedTuple):

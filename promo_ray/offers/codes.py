@@ -33,7 +33,8 @@ class CodePool:
         key: secret; who holds it can make and check codes.
         count: codes that may be issued in all.
         length: letters of a code, without prefix, with the check letter; 4 to 16.
-        prefix: text before the code; not part of the check.
+        prefix: text before the code; not part of the check, but of what makes the code: pools of
+            one key with two prefixes share no codes.
     """
 
     key: Name
@@ -53,8 +54,13 @@ class CodePool:
 
     @property
     def guess_rate(self) -> float:
-        """Issued codes as a share of all texts of this length."""
-        return self.count / float(_BASE**self.length)
+        """Issued codes as a share of all texts with a right check letter, which is no secret."""
+        return self.count / float(self._n_texts)
+
+    @cached_property
+    def _plain_prefix(self) -> str:
+        """Prefix in the form that codes are compared in."""
+        return self.prefix.lstrip().upper()
 
     @cached_property
     def _n_texts(self) -> int:
@@ -67,8 +73,9 @@ class CodePool:
     @cached_property
     def _round_keys(self) -> tuple[bytes, ...]:
         key = hashlib.blake2b(self.key.encode(), digest_size=32, person=b"promo_ray codes").digest()
+        prefix = self._plain_prefix.encode()  # so that pools of one key share no codes
         return tuple(
-            hashlib.blake2b(bytes([i, self.length]), digest_size=32, key=key).digest()
+            hashlib.blake2b(bytes([i, self.length]) + prefix, digest_size=32, key=key).digest()
             for i in range(_ROUNDS)
         )
 
@@ -126,11 +133,17 @@ class CodePool:
         return range(self.count * worker // n_workers, self.count * (worker + 1) // n_workers)
 
     def number(self, code: str) -> int | None:
-        """Number of an issued code; None if the text is none. Case and blanks do not count."""
-        text = code.strip().upper()
-        if not text.startswith(self.prefix.upper()):
+        """Number of an issued code; None if the text is none. Case and blanks do not count.
+
+        Raises:
+            DataError: no text.
+        """
+        if not isinstance(code, str):
+            raise DataError(f"must be a text; got {code!r}", where="codes.code")
+        text, prefix = code.strip().upper(), self._plain_prefix
+        if not text.startswith(prefix):
             return None
-        letters = [_VALUE.get(letter, -1) for letter in text[len(self.prefix) :]]
+        letters = [_VALUE.get(letter, -1) for letter in text[len(prefix) :]]
         if len(letters) != self.length or -1 in letters or _check_of(letters[:-1]) != letters[-1]:
             return None
         value = 0

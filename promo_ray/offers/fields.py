@@ -7,7 +7,7 @@ record, `to_plain` and `from_plain` turn it into JSON values and back, `json_sch
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ Name = Annotated[str, NOT_EMPTY]
 Names = tuple[Name, ...]
 
 _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
-_WORDS |= {tuple: "a tuple", datetime: "a time"}
+_WORDS |= {tuple: "a tuple", frozenset: "a frozenset", Mapping: "a mapping", datetime: "a time"}
 _JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
@@ -73,8 +73,8 @@ class Field:
             return dataclasses.replace(cls.of(some), is_optional=True)
         if get_origin(hint) is Annotated:
             return dataclasses.replace(cls.of(get_args(hint)[0]), rule=hint.__metadata__[0])
-        if get_origin(hint) is tuple:
-            return cls(tuple, inner=cls.of(get_args(hint)[0]))
+        if (kind := get_origin(hint)) in (tuple, frozenset, Mapping):
+            return cls(kind, inner=cls.of(get_args(hint)[kind is Mapping]))
         return cls(hint)
 
     def check(self, value: Any, where: str) -> None:
@@ -87,6 +87,8 @@ class Field:
             return
         is_int = isinstance(value, int) and not isinstance(value, bool)
         is_right = is_int if self.kind is int else isinstance(value, self.kind)
+        if self.kind is float:  # any int will do, but no NaN or infinity
+            is_right = (is_int or is_right) and abs(value) <= sys.float_info.max
         if isinstance(self.rule, Between):
             is_right = is_right and self.rule[0] <= value <= self.rule[1]
         elif isinstance(self.rule, OneOf):
@@ -95,15 +97,16 @@ class Field:
             is_right = type(value) in methods(self.rule).values()
         elif self.rule == NOT_EMPTY:
             is_right = is_right and bool(value)
-        if isinstance(value, float):
-            is_right = is_right and math.isfinite(value)
+        if isinstance(value, str) and not value.isascii():
+            is_right = is_right and _is_unicode(value)
         if not is_right:
             raise DataError(f"must be {self.words()}; got {value!r}", where=where)
         if isinstance(value, datetime) and value.tzinfo is None:
             raise DataError(f"must have a time zone; got {value}", where=where)
         if self.inner is not None:
-            for i, member in enumerate(value):
-                self.inner.check(member, f"{where}[{i}]")
+            members = value.items() if self.kind is Mapping else enumerate(value)
+            for key, member in members:
+                self.inner.check(member, f"{where}[{key!r}]")
 
     def words(self) -> str:
         """What may stand here, in plain words."""
@@ -130,8 +133,6 @@ class Field:
             return tuple(self.inner.read(p, f"{where}[{i}]") for i, p in enumerate(plain))
         if self.kind is datetime:
             return time_of(plain, where)
-        if self.kind is float and type(plain) is int:
-            return float(plain)
         return plain
 
     def schema(self, defs: dict[str, Any]) -> dict[str, Any]:
@@ -156,6 +157,15 @@ class Field:
         return {"anyOf": [found, {"type": "null"}]} if self.is_optional else found
 
 
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written in UTF-8; one with half a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @cache
 def fields_of(cls: Any) -> dict[str, Field]:
     """Fields of a record class by name."""
@@ -164,14 +174,17 @@ def fields_of(cls: Any) -> dict[str, Field]:
 
 
 def validate(record: Any, where: str) -> None:
-    """Refuse a record with a value that its annotation forbids.
+    """Refuse a record with a value that its annotation forbids; numbers get their one form.
 
     Raises:
         DataError: names the field, as `where.field`.
     """
     kind: Any = type(record)
     for name, field in fields_of(kind).items():
-        field.check(getattr(record, name), f"{where}.{name}")
+        value = getattr(record, name)
+        field.check(value, f"{where}.{name}")
+        if field.kind is float and value is not None:  # 1 and 1.0, 0.0 and -0.0: the same bytes
+            object.__setattr__(record, name, float(value) + 0.0)
 
 
 def to_plain(value: Any) -> Any:

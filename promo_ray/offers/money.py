@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 from promo_ray.errors import DataError
 
 # ISO 4217 minor digits that are not 2
-_ZERO_DIGITS = frozenset("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split())
-_THREE_DIGITS = frozenset("BHD IQD JOD KWD LYD OMR TND".split())
+_DIGITS = {
+    code: digits
+    for digits, codes in (
+        (0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"),
+        (3, "BHD IQD JOD KWD LYD OMR TND"),
+        (4, "CLF UYW"),
+    )
+    for code in codes.split()
+}
 
 MAX_MONEY = 10**15  # minor units; sums of many carts stay far inside int64
 FULL_BP = 10_000  # basis points in 100 %
@@ -26,12 +33,7 @@ def minor_digits(currency: str) -> int:
         raise DataError(
             f"currency must be an ISO code of three capitals; got {currency!r}", where="currency"
         )
-    return 0 if currency in _ZERO_DIGITS else 3 if currency in _THREE_DIGITS else 2
-
-
-def half_up(numerator: int, denominator: int) -> int:
-    """Quotient of integers >= 0 rounded half up."""
-    return (2 * numerator + denominator) // (2 * denominator)
+    return _DIGITS.get(currency, 2)
 
 
 def scaled(value: float, digits: int, where: str) -> int:
@@ -40,9 +42,15 @@ def scaled(value: float, digits: int, where: str) -> int:
     Raises:
         DataError: the value is not a finite number >= 0, or too large.
     """
-    exact = Decimal(str(value))
-    if not exact.is_finite() or exact < 0 or exact > MAX_MONEY:
+    try:
+        exact = Decimal(str(value))
+    except InvalidOperation:
+        exact = Decimal("nan")
+    if not exact.is_finite() or exact < 0:
         raise DataError(f"must be a finite number >= 0; got {value!r}", where=where)
+    if exact.scaleb(digits) > MAX_MONEY:
+        most = unscaled(MAX_MONEY, digits)
+        raise DataError(f"must be at most {most:g}; got {value!r}", where=where)
     return int(exact.scaleb(digits).quantize(Decimal(1), rounding=ROUND_HALF_UP))
 
 
@@ -58,16 +66,6 @@ def text_of(amount: int, currency: str) -> str:
         return f"{amount} {currency}"
     whole, part = divmod(amount, 10**digits)
     return f"{whole}.{part:0{digits}d} {currency}"
-
-
-def check_int(value: object, low: int, high: int, where: str) -> None:
-    """Refuse what is not an int in `[low, high]`.
-
-    Raises:
-        DataError: names `where`.
-    """
-    if type(value) is not int or not low <= value <= high:
-        raise DataError(f"must be an integer in [{low}, {high}]; got {value!r}", where=where)
 
 
 def allocate(

@@ -20,7 +20,7 @@ from promo_ray.offers.fields import (
     to_plain,
     validate,
 )
-from promo_ray.offers.mechanics.base import Mechanic, is_null
+from promo_ray.offers.mechanics.base import Mechanic, given, is_null
 from promo_ray.offers.mechanics.gift import Gift
 from promo_ray.offers.migrate import migrated
 from promo_ray.offers.money import minor_digits, scaled, text_of, unscaled
@@ -143,10 +143,11 @@ class Offer:
         """Offer of its JSON text.
 
         Raises:
-            DataError: no JSON, unknown or missing keys, a newer version, or a refused value.
+            DataError: no JSON, unknown, missing or repeated keys, a newer version, or a refused
+                value.
         """
         try:
-            plain = json.loads(text)
+            plain = json.loads(text, object_pairs_hook=_keys_once)
         except ValueError as error:
             raise DataError(f"must be JSON; {error}", where="offer") from error
         return cls.from_mapping(plain)
@@ -191,6 +192,16 @@ class Offer:
         }
 
 
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Object of its pairs; of a key that comes twice, `json` would silently keep the last."""
+    plain = dict(pairs)
+    if len(plain) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {twice!r} comes twice")
+    return plain
+
+
 def from_terms(row: Mapping[str, Any], currency: str = "USD") -> Offer:
     """Offer of a row of the table of offer terms.
 
@@ -218,11 +229,11 @@ def from_terms(row: Mapping[str, Any], currency: str = "USD") -> Offer:
             raise DataError(f"{name} must have null {column!r}", where=where)
     scope = row.get("scope")
     return Offer(
-        id=row["offer_id"],
+        id=given(row, "offer_id"),
         currency=currency,
         mechanic=mechanic,
         scope=Scope() if is_null(scope) else Scope.of(categories=(str(scope),)),
-        contact_cost=scaled(row["contact_cost"], digits, f"{where}: contact_cost"),
+        contact_cost=scaled(given(row, "contact_cost"), digits, f"{where}: contact_cost"),
         label=row.get("label") or "",
     )
 
@@ -237,53 +248,58 @@ def check_offers(offers: Sequence[Offer]) -> None:
 
     Raises:
         DataError: names the field: an id twice, two currencies, a group whose members differ in
-            layer or in_group, or exclusive offers of one layer and priority that share no group.
+            layer or in_group, or exclusive offers of one layer and priority that share no group
+            and may meet.
     """
-    groups: dict[str, Offer] = {}
+    if offers:
+        check_together(offers, offers[0].currency, "the other offers")
     exclusive: dict[tuple[str, int], list[Offer]] = {}
-    check_ids(offers)
     for offer in offers:
-        where, stacking = f"offer {offer.id!r}", offer.stacking
-        if offer.currency != offers[0].currency:
-            raise DataError(
-                f"must be that of the other offers, {offers[0].currency}; got {offer.currency}",
-                where=f"{where}: currency",
-            )
-        if stacking.group is not None:
-            check_group(offer, groups.setdefault(stacking.group, offer))
-        if stacking.exclusive:
-            others = exclusive.setdefault((offer.layer, stacking.priority), [])
-            for other in others:
-                is_one_group = stacking.group is not None and stacking.group == other.stacking.group
-                if not is_one_group and _may_meet(offer, other):
-                    raise DataError(
-                        f"exclusive offers must not overlap; {other.id!r} has layer {offer.layer} "
-                        f"and priority {stacking.priority} too and may meet it: give them one "
-                        "group or two priorities",
-                        where=f"{where}: stacking.exclusive",
-                    )
-            others.append(offer)
+        stacking = offer.stacking
+        if not stacking.exclusive:
+            continue
+        others = exclusive.setdefault((offer.layer, stacking.priority), [])
+        for other in others:
+            is_one_group = stacking.group is not None and stacking.group == other.stacking.group
+            if not is_one_group and _may_meet(offer, other):
+                raise DataError(
+                    f"exclusive offers must not overlap; {other.id!r} has layer {offer.layer} "
+                    f"and priority {stacking.priority} too and may meet it: give them one "
+                    "group or two priorities",
+                    where=f"offer {offer.id!r}: stacking.exclusive",
+                )
+        others.append(offer)
 
 
-def check_ids(offers: Sequence[Offer]) -> None:
-    """Refuse an id that comes twice.
+def check_together(offers: Sequence[Offer], currency: str, whose: str) -> None:
+    """Refuse offers that cannot be priced together.
+
+    Args:
+        offers: the offers.
+        currency: which all must have.
+        whose: currency that is, in words.
 
     Raises:
-        DataError: names the offer.
+        DataError: names the field: an id twice, another currency, or a group that disagrees.
     """
     seen: set[str] = set()
+    groups: dict[str, Offer] = {}
     for offer in offers:
+        where = f"offer {offer.id!r}"
         if offer.id in seen:
-            raise DataError("must be unique; it comes twice", where=f"offer {offer.id!r}: id")
+            raise DataError("must be unique; it comes twice", where=f"{where}: id")
         seen.add(offer.id)
+        if offer.currency != currency:
+            raise DataError(
+                f"must be that of {whose}, {currency}; got {offer.currency}",
+                where=f"{where}: currency",
+            )
+        if offer.stacking.group is not None:
+            _check_group(offer, groups.setdefault(offer.stacking.group, offer))
 
 
-def check_group(offer: Offer, other: Offer) -> None:
-    """Refuse members of one group that disagree on what the group is.
-
-    Raises:
-        DataError: names the field.
-    """
+def _check_group(offer: Offer, other: Offer) -> None:
+    """Refuse members of one group that disagree on what the group is."""
     for name, own, its in (
         ("layer", offer.layer, other.layer),
         ("in_group", offer.stacking.in_group, other.stacking.in_group),

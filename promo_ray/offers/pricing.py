@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from promo_ray.errors import DataError
 from promo_ray.offers.bill import priced
 from promo_ray.offers.cart import Cart, CartLine, Context, GiftLine, PricedCart
 from promo_ray.offers.eligibility import entered, left_of, reason_of
 from promo_ray.offers.mechanics.base import Reward, Units
 from promo_ray.offers.mechanics.gift import Gift
 from promo_ray.offers.money import allocate
-from promo_ray.offers.offer import Offer, check_group, check_ids
+from promo_ray.offers.offer import Offer, check_together
 from promo_ray.offers.reasons import Reason
 from promo_ray.offers.scope import Scope
 from promo_ray.offers.terms import LAYERS
@@ -94,16 +93,7 @@ def price_cart(cart: Cart, offers: Sequence[Offer], context: Context) -> PricedC
 
 def in_order(offers: Sequence[Offer], currency: str) -> list[Offer]:
     """Offers by (priority, id), checked as far as pricing needs it."""
-    check_ids(offers)
-    groups: dict[str, Offer] = {}
-    for offer in offers:
-        if offer.currency != currency:
-            raise DataError(
-                f"must be that of the cart, {currency}; got {offer.currency}",
-                where=f"offer {offer.id!r}: currency",
-            )
-        if offer.stacking.group is not None:
-            check_group(offer, groups.setdefault(offer.stacking.group, offer))
+    check_together(offers, currency, "the cart")
     return sorted(offers, key=lambda offer: offer.order)
 
 
@@ -195,7 +185,8 @@ def _unmet(state: _State, offer: Offer) -> Reason | None:
         return None
     scope = trigger.required_scope or _ANY
     inside = [run for run in state.goods if scope.holds(run.line)]
-    if sum(run.quantity for run in inside) < (trigger.min_units or 1):
+    least = trigger.min_units or int(trigger.min_spend is None)  # a spend asks for units by itself
+    if sum(run.quantity for run in inside) < least:
         return Reason.BELOW_MIN_UNITS
     if trigger.min_spend is None:
         return None

@@ -147,8 +147,14 @@ class Window:
     def __post_init__(self) -> None:
         validate(self, "window")
         for name in ("start_at", "end_at"):
-            if (at := getattr(self, name)) is not None:
+            if (at := getattr(self, name)) is None:
+                continue
+            try:
                 object.__setattr__(self, name, at.astimezone(UTC))
+            except OverflowError as error:
+                raise DataError(
+                    f"must lie in the years 1 to 9999 in UTC; got {at}", where=f"window.{name}"
+                ) from error
         if self.start_at and self.end_at and self.start_at >= self.end_at:
             raise DataError(f"must be after start_at; got {self.end_at}", where="window.end_at")
         if self.from_hour == self.to_hour:

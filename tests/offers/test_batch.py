@@ -131,6 +131,18 @@ def test_products_beyond_128_bits_are_exact() -> None:
     assert_equal_to_single_carts([cart(*lines)], [minus], [ANYONE])
 
 
+def test_free_units_and_empty_carts() -> None:
+    offers = [
+        offer("a", BuyGet()),
+        offer("b", BuyGet(bp=5000)),
+        offer("m", PercentOff(bp=1000), trigger=Trigger(min_spend=100)),
+    ]
+    carts = [cart(("sample", 0, 1), ("shoe", 6000, 1)), cart(("mug", 1000, 2)), cart()]
+    done = assert_equal_to_single_carts(carts, offers, [ANYONE] * 3)
+    assert done.saving[:, :2].tolist() == [[0, 0], [1000, 0], [0, 0]]
+    assert done.cart(2).rejected[-1] == ("m", Reason.BELOW_MIN_SPEND)
+
+
 def test_ties_in_a_group_go_to_the_lower_id_whatever_the_priority() -> None:
     offers = [
         offer(

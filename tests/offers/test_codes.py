@@ -8,7 +8,7 @@ from promo_ray.errors import DataError
 from promo_ray.offers.codes import ALPHABET, MAX_GUESS, CodePool
 
 POOL = CodePool(key="spring 2026", count=50_000, length=9, prefix="SPRING-")
-TINY = CodePool(key="k", count=1, length=5)
+TINY = CodePool(key="k", count=1, length=6)
 
 
 def test_all_codes_differ_and_lead_back_to_their_number() -> None:
@@ -32,6 +32,24 @@ def test_neighbors_look_unlike_and_the_key_matters() -> None:
     other = CodePool(key="autumn", count=50_000, length=9, prefix="SPRING-")
     assert other.code(7) != POOL.code(7)
     assert sum(other.number(code) is not None for code in POOL.codes(0, 2_000)) == 0
+
+
+def test_pools_of_one_key_share_no_codes() -> None:
+    spring, summer = (CodePool(key="k", count=100, prefix=p) for p in ("SPRING-", "SUMMER-"))
+    assert not {c[7:] for c in spring.codes(0, 100)} & {c[7:] for c in summer.codes(0, 100)}
+    moved = "SUMMER-" + spring.code(3)[7:]
+    assert summer.number(moved) is None
+
+
+@pytest.mark.parametrize("prefix", ["", " X", "X ", "ß", "spring-", "  "])
+def test_codes_of_any_prefix_are_known_again(prefix: str) -> None:
+    pool = CodePool(key="k", count=100, prefix=prefix)
+    assert [pool.number(code) for code in pool.codes(0, 5)] == list(range(5))
+
+
+def test_what_is_no_text_is_refused() -> None:
+    with pytest.raises(DataError, match=r"codes\.code: must be a text; got None"):
+        POOL.number(None)  # type: ignore[arg-type]
 
 
 def test_no_letter_looks_like_another() -> None:
@@ -69,20 +87,21 @@ def test_workers_share_out_the_numbers(n_workers: int) -> None:
 
 
 def test_codes_that_can_be_guessed_are_refused() -> None:
-    assert POOL.guess_rate <= MAX_GUESS
+    assert POOL.guess_rate == POOL.count / 29 ** (POOL.length - 1) <= MAX_GUESS  # check letter
     with pytest.raises(DataError, match=r"codes\.length: chance .* use longer codes"):
         CodePool(key="k", count=10_000_000, length=6)
 
 
 def test_guesses_hit_as_rarely_as_promised() -> None:
-    # every text of 4 letters after the check, of which one number is issued
+    # one of 29^5 texts with a right check letter is issued
     hits = sum(
-        TINY.number(a + b + c + d + e) is not None
+        TINY.number(a + b + c + d + e + f) is not None
         for a in ALPHABET[:5]
         for b in ALPHABET
         for c in ALPHABET[:5]
         for d in ALPHABET[:3]
         for e in ALPHABET[:3]
+        for f in ALPHABET[:3]
     )
     assert hits <= 1
 

@@ -82,6 +82,18 @@ def test_judges_find_a_broken_allocation(
     assert found & judges
 
 
+def test_judges_find_rejected_offers_that_still_act(monkeypatch: pytest.MonkeyPatch) -> None:
+    _attempt = pricing._attempt
+
+    def broken(state: Any, offer: Any) -> Any:
+        has_code = Reason.CODE_MISSING not in state.rejected.values()
+        return _attempt(state, offer) if has_code else Reason.NOT_COMBINABLE
+
+    monkeypatch.setattr(pricing, "_attempt", broken)
+    found = {fault.split(":")[0] for fault in faults(0, 150)}
+    assert "ineligible_offers_do_not_matter" in found
+
+
 def test_judges_find_forgotten_floors_and_lines_taken_in_their_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

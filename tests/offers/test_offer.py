@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -204,6 +205,20 @@ def test_bad_json_names_the_field(changes: dict[str, Any], match: str) -> None:
 def test_text_that_is_no_json_is_refused() -> None:
     with pytest.raises(DataError, match="must be JSON"):
         Offer.from_json("{")
+    with pytest.raises(DataError, match="key 'id' comes twice"):
+        Offer.from_json('{"id":"x","id":"y","currency":"USD","mechanic":{"type":"message"}}')
+    with pytest.raises(DataError, match=r"\.id: must be a text"):
+        Offer.from_json('{"id":"\\ud800","currency":"USD","mechanic":{"type":"message"}}')
+
+
+def test_numbers_have_one_form() -> None:
+    whole, real = (
+        Predicted(uplift=1, lo=-0.0, hi=2, cost=0),
+        Predicted(uplift=1.0, lo=0.0, hi=2.0, cost=0.0),
+    )
+    assert str(whole) == str(real)
+    with pytest.raises(DataError, match=r"predicted\.hi: must be a number"):
+        Predicted(uplift=1, lo=0, hi=10**400, cost=0)
 
 
 def test_times_of_other_zones_become_utc() -> None:
@@ -237,6 +252,10 @@ def test_times_of_other_zones_become_utc() -> None:
         (lambda: Caps(min_margin_bp=10_000), r"caps\.min_margin_bp"),
         (lambda: Stacking(in_group="best"), r"stacking\.in_group"),
         (lambda: Window(from_hour=3, to_hour=3), r"window\.to_hour"),
+        (
+            lambda: Window(end_at=datetime.fromisoformat("9999-12-31T23:59:59-05:00")),
+            r"window\.end_at: must lie in the years",
+        ),
         (lambda: Audience(countries=("Germany",)), r"audience\.countries\[0\]"),
         (lambda: Audience(salt="x" * 65), r"audience\.salt"),
         (lambda: Predicted(uplift=2.0, lo=0.0, hi=1.0, cost=0.0), r"predicted\.uplift"),
@@ -376,6 +395,28 @@ def test_every_pair_of_exclusive_offers_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize(
+    ("one", "two", "may_meet"),
+    [
+        ({"channels": ("app",)}, {"channels": ("web",)}, False),
+        ({"segments_any": ("new",)}, {"segments_none": ("new", "vip")}, False),
+        ({"segments_any": ("new", "old")}, {"segments_none": ("new",)}, True),
+        ({"segments_any": ("new",)}, {"segments_any": ("old",)}, True),
+        ({"channels": ("app",)}, {"countries": ("DE",)}, True),
+    ],
+)
+def test_exclusive_offers_for_different_users(
+    one: dict[str, Any], two: dict[str, Any], may_meet: bool
+) -> None:
+    for fields in ((one, two), (two, one)):
+        offers = [
+            percent(f"o{i}", stacking=Stacking(exclusive=True), audience=Audience(**own))
+            for i, own in enumerate(fields)
+        ]
+        with pytest.raises(DataError, match="o1") if may_meet else nullcontext():
+            check_offers(offers)
+
+
+@pytest.mark.parametrize(
     ("offer", "text"),
     [
         (OFFERS[0], "12.5% off everything, at most 5.00 USD"),
@@ -399,6 +440,18 @@ def test_every_pair_of_exclusive_offers_is_looked_at() -> None:
 )
 def test_descriptions_are_plain_words(offer: Offer, text: str) -> None:
     assert offer.describe() == text
+
+
+@pytest.mark.parametrize(
+    ("currency", "text"),
+    [("JPY", "12345 JPY"), ("USD", "123.45 USD"), ("KWD", "12.345 KWD"), ("CLF", "1.2345 CLF")],
+)
+def test_currencies_have_their_own_minor_units(currency: str, text: str) -> None:
+    assert (
+        Offer(id="x", currency=currency, mechanic=AmountOff(amount=12345))
+        .describe()
+        .startswith(text)
+    )
 
 
 # The form of version 1.
@@ -510,6 +563,10 @@ def test_amounts_survive_terms_in_every_currency(amount: int, currency: str) -> 
         (row(mechanic="percent_off", depth_rate=1.5), r"percent_off\.bp"),
         (row(mechanic="amount_off", amount=5.0, depth_rate=0.1), "must have null 'depth_rate'"),
         (row(mechanic="message", contact_cost=-1.0), "contact_cost"),
+        (row(mechanic="message", contact_cost=None), "needs column 'contact_cost'"),
+        ({"mechanic": "message", "contact_cost": 0.0}, "needs column 'offer_id'"),
+        (row(mechanic="amount_off", amount=1e16), r"must be at most 1e\+13; got 1e\+16"),
+        (row(mechanic="amount_off", amount="much"), "must be a finite number"),
     ],
 )
 def test_bad_terms_name_the_offer_or_field(terms: dict[str, Any], match: str) -> None:
@@ -524,6 +581,14 @@ def test_bad_terms_name_the_offer_or_field(terms: dict[str, Any], match: str) ->
         (OFFERS[1], "scope"),
         (OFFERS[2], "trigger"),
         (OFFERS[7], "gift"),
+        (
+            Offer(
+                id="c",
+                currency="USD",
+                mechanic=Tiered(tiers=(Tier(min=9, amount=1),), cumulative=True),
+            ),
+            "tiers",
+        ),
         (percent("s", scope=Scope.of(products=("i",))), "scope"),
     ],
 )

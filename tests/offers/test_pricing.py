@@ -433,17 +433,37 @@ def test_times_need_a_zone() -> None:
     assert Context(now=datetime(2026, 1, 5, tzinfo=UTC)).user_id == ""
 
 
-def test_facts_about_users_are_sets_not_texts() -> None:
-    with pytest.raises(DataError, match=r"context\.segments: must be a frozenset"):
-        Context(now=NOW, segments="vip")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("facts", "match"),
+    [
+        ({"now": "2026-01-05"}, r"context\.now: must be a time"),
+        ({"segments": "vip"}, r"context\.segments: must be a frozenset"),
+        ({"codes": frozenset({3})}, r"context\.codes\[0\]: must be a text"),
+        ({"user_id": None}, r"context\.user_id: must be a text"),
+        ({"n_orders": "3"}, r"context\.n_orders: must be an integer"),
+        ({"n_orders": -3}, r"context\.n_orders: must be an integer"),
+        ({"left": {"x": 3}}, r"context\.left\['x'\]: must be a CapsLeft; got 3"),
+        ({"left": 3}, r"context\.left: must be a mapping"),
+        ({"gift_stock": {"mug": 1.5}}, r"context\.gift_stock\['mug'\]: must be an integer"),
+        ({"gift_choice": {"g": 1}}, r"context\.gift_choice\['g'\]: must be a text"),
+    ],
+)
+def test_bad_facts_name_the_field(facts: dict[str, Any], match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        Context(**{"now": NOW, **facts})
 
 
 def test_an_empty_cart_is_priced_too() -> None:
     cart = Cart(currency="USD", lines=(), shipping=Shipping(price=5))
     priced = price_cart(
         cart,
-        [offer("p", PercentOff(bp=1)), offer("t", Tiered(tiers=TIERS)), offer("s", FreeShipping())],
+        [
+            offer("p", PercentOff(bp=1)),
+            offer("t", Tiered(tiers=TIERS)),
+            offer("s", FreeShipping()),
+            offer("m", PercentOff(bp=1), trigger=Trigger(min_spend=1)),
+        ],
         Context(now=NOW),
     )
     assert priced.totals == (0, 0, 5, 5, 0, 0)
-    assert reasons(priced) == {"p": "not_in_scope", "t": "not_in_scope"}
+    assert reasons(priced) == {"p": "not_in_scope", "t": "not_in_scope", "m": "below_min_spend"}

@@ -121,7 +121,7 @@ class Tiered(Mechanic):
     def to_terms(self, major: Callable[[int], float]) -> dict[str, Any]:
         """See `Mechanic.to_terms`."""
         only = self.tiers[0]
-        is_plain = len(self.tiers) == 1 and self.basis == "spend" and self.repeat_every is None
+        is_plain = self == Tiered(tiers=(only,))
         if not is_plain or only.amount is None:
             raise DataError("offer terms hold one amount from one spend", where="tiered.tiers")
         return {"amount": major(only.amount), "threshold": major(only.min)}

@@ -75,6 +75,12 @@ class InfeasibleError(PromoRayError):
         )
 
 
+class NoOfferAllowedError(PromoRayError):
+    """Rules of a menu leave no offer of the grid."""
+
+    exit_code = 3
+
+
 class LedgerError(PromoRayError):
     """The decision ledger refuses a change that would break an invariant."""
 

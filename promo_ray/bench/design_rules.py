@@ -15,6 +15,7 @@ from promo_ray.seeding import stream
 
 _SCOPES = ("tea", "coffee")
 _BASKET = 40.0
+BASKETS = {"": _BASKET, "tea": 25.0, "coffee": 15.0}
 _N_MENUS = 20
 
 
@@ -61,7 +62,7 @@ def random_constraints(seed: int, space: MenuSpace) -> Constraints:
         max_depth_rate=maybe(float(rng.uniform(0, 0.6))),
         min_margin_rate=floor,
         margin_rate=None if floor is None else margins,
-        typical_basket=_BASKET,
+        typical_basket=BASKETS,
         mechanics=maybe(("percent_off", "spend_threshold")),
         forbidden_pairs=_pairs(pairs),
         exclusive_groups=tuple(g for g in groups if g),
@@ -111,7 +112,7 @@ def _is(row: Mapping[str, Any], name: str) -> bool:
 def _depth(row: Mapping[str, Any]) -> float:
     if row["depth_rate"] is not None:
         return float(row["depth_rate"])
-    return float(row["amount"]) / (row["threshold"] or _BASKET)
+    return float(row["amount"]) / (row["threshold"] or BASKETS[row["scope"] or ""])
 
 
 def count_violations(n_sets: int, seed: int = 0) -> dict[str, Any]:

@@ -7,6 +7,7 @@ figures are measured. Rates are evaluations per processor second of one thread.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -42,6 +43,7 @@ from promo_ray.optimizers import (
 _PEERS = Path(__file__).with_name("optimizers_peers.py")
 _PYTHON = "PROMO_RAY_PEERS_PYTHON"
 _N = 1_000
+_INSTANCES = (6, 7)  # of COCO's functions; settings were chosen on lower numbers
 _METHODS: dict[str, Optimizer[Any]] = {
     "pso": ParticleSwarm(pop_size=_N),
     "de": DifferentialEvolution(pop_size=_N),
@@ -111,10 +113,12 @@ def quality(name: str, d: int, n_seeds: int = 5) -> dict[str, Any]:
     }
 
 
-def targets(suite: str, d: int, per_gene: int = 1_000, seed: int = 1) -> dict[str, Any]:
+def targets(
+    suite: str, d: int, instance: int = 1, per_gene: int = 1_000, seed: int = 1
+) -> dict[str, Any]:
     """Share of COCO's targets that the default method reaches; the peers' Python evaluates."""
-    settings = json.dumps({"suite": suite, "d": d, "per_gene": per_gene})
-    command = [os.environ[_PYTHON], str(_PEERS), "serve", settings]
+    settings = {"suite": suite, "d": d, "per_gene": per_gene, "instance": instance}
+    command = [os.environ[_PYTHON], str(_PEERS), "serve", json.dumps(settings)]
     cpu_s = 0.0
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         if server.stdin is None or server.stdout is None:
@@ -124,7 +128,7 @@ def targets(suite: str, d: int, per_gene: int = 1_000, seed: int = 1) -> dict[st
             with single_threaded():
                 _solve(server.stdin, server.stdout, header, seed)
             cpu_s += time.process_time() - started
-    return {"case": suite, "method": "auto", "d": d, **header, "cpu_s": cpu_s}
+    return {"case": suite, "method": "auto", **settings, **header, "cpu_s": cpu_s}
 
 
 def _solve(sink: Any, source: Any, header: dict[str, Any], seed: int) -> None:
@@ -187,9 +191,10 @@ def run(quick: bool = False) -> Iterator[dict[str, Any]]:
             runs = [peer(library, **settings, seed=s) for s in range(5)]
             best = statistics.median(r["best"] for r in runs)
             yield {**machine, "case": "rastrigin", **runs[0], "best": best}
-    for suite, d in (("bbob", 5), ("bbob", 20), ("bbob-mixint", 5)):
-        yield {**machine, **targets(suite, d)}
-        settings = {"suite": suite, "d": d, "per_gene": 1_000, "seed": 1}
+    cases = itertools.product(("bbob", "bbob-mixint"), (5, 20), _INSTANCES)
+    for suite, d, instance in cases:
+        yield {**machine, **targets(suite, d, instance)}
+        settings = {"suite": suite, "d": d, "per_gene": 1_000, "seed": 1, "instance": instance}
         for options in ({}, {"popsize": 50}, {"restarts": 9}):
             yield {**machine, "case": suite, **peer("pycma", **settings, **options)}
         if suite == "bbob-mixint":

@@ -115,10 +115,10 @@ class Counted:
         return value
 
 
-def coco(suite: str, d: int, per_gene: int) -> list[Counted]:
-    """The functions of a suite, first instance; their optima are told through a file alone."""
+def coco(suite: str, d: int, per_gene: int, instance: int = 1) -> list[Counted]:
+    """The functions of a suite; their optima are told through a file alone."""
     cocoex = importlib.import_module("cocoex")
-    options = (suite, "", f"dimensions:{d} instance_indices:1")
+    options = (suite, "", f"dimensions:{d} instance_indices:{instance}")
     optima = []
     with tempfile.TemporaryDirectory() as folder:
         here = Path.cwd()
@@ -144,13 +144,19 @@ def scored(functions: list[Counted]) -> dict[str, Any]:
 
 
 def run_pycma(
-    suite: str, d: int, per_gene: int, seed: int, popsize: int = 0, restarts: int = 0
+    suite: str,
+    d: int,
+    per_gene: int,
+    seed: int,
+    instance: int = 1,
+    popsize: int = 0,
+    restarts: int = 0,
 ) -> dict[str, Any]:
     """Pycma from a random point, sigma a quarter of the box, whole numbers declared."""
     cma = importlib.import_module("cma")
     warnings.simplefilter("ignore")
     started = time.process_time()
-    functions = coco(suite, d, per_gene)
+    functions = coco(suite, d, per_gene, instance)
     for function in functions:
         low, high = function.problem.lower_bounds, function.problem.upper_bounds
         rng = np.random.Generator(np.random.Philox(seed))
@@ -170,14 +176,14 @@ def run_pycma(
     return {**scored(functions), "cpu_s": time.process_time() - started}
 
 
-def run_pymoo(suite: str, d: int, per_gene: int, seed: int) -> dict[str, Any]:
+def run_pymoo(suite: str, d: int, per_gene: int, seed: int, instance: int = 1) -> dict[str, Any]:
     """Pymoo's MixedVariableGA of 50 on the mixed suite."""
     mixed = importlib.import_module("pymoo.core.mixed")
     variable = importlib.import_module("pymoo.core.variable")
     problem_class = importlib.import_module("pymoo.core.problem").ElementwiseProblem
     minimize = importlib.import_module("pymoo.optimize").minimize
     started = time.process_time()
-    functions = coco(suite, d, per_gene)
+    functions = coco(suite, d, per_gene, instance)
     for function in functions:
         n_whole = getattr(function.problem, "number_of_integer_variables", 0)
         bounds = list(
@@ -199,13 +205,13 @@ def run_pymoo(suite: str, d: int, per_gene: int, seed: int) -> dict[str, Any]:
     return {**scored(functions), "cpu_s": time.process_time() - started}
 
 
-def serve(suite: str, d: int, per_gene: int) -> None:
+def serve(suite: str, d: int, per_gene: int, instance: int = 1) -> None:
     """Evaluate for the caller: a header per function as a line, then float64 rows both ways.
 
     The caller sends the number of rows (int32) and the rows; it gets their values and the gap to
     the optimum so far. Zero rows end a function. The last line is the score.
     """
-    functions = coco(suite, d, per_gene)
+    functions = coco(suite, d, per_gene, instance)
     read, write = sys.stdin.buffer, sys.stdout.buffer
     for function in functions:
         n_whole = getattr(function.problem, "number_of_integer_variables", 0)

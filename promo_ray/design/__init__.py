@@ -10,18 +10,13 @@ from promo_ray.design.binding import Binding
 from promo_ray.design.bundles import Bundle, propose_bundles
 from promo_ray.design.columns import Channel, Columns, Predicted, Sample, Variants, Window
 from promo_ray.design.constraints import Constraints
+from promo_ray.design.executable import DesignedOffer
 from promo_ray.design.fitness import MenuFitness, MenuScores
 from promo_ray.design.genome import MenuSpace
 from promo_ray.design.grid import OfferGrid, offer_grid
 from promo_ray.design.judge import Finalist, Gain, Judgement, judge_menu, race
 from promo_ray.design.knapsack import MenuAllocation, allocate_menu
-from promo_ray.design.menu import (
-    DesignedOffer,
-    MenuResult,
-    Samples,
-    design_menu,
-    search_menu,
-)
+from promo_ray.design.menu import MenuResult, Samples, design_menu, search_menu
 from promo_ray.design.users import MenuUsers
 from promo_ray.design.wide_grid import GridSteps, wide_grid
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from promo_ray.design.constraints import Constraints
-from promo_ray.design.fitness import MenuFitness
+from promo_ray.design.fitness import MenuFitness, padded
 from promo_ray.design.genome import MenuSpace
-from promo_ray.design.local import Menu, neighbors, padded
+from promo_ray.design.local import Menu, neighbors
 
 _MOST_PER_RULE = 2_000  # menus tried per constraint
 
@@ -49,7 +49,7 @@ def binding_rules(
         held_out: fitness on others.
     """
     found = []
-    now = held_out.scores(padded([menu], max(1, len(menu))))
+    now = held_out.scores(padded([menu]))
     price = float(now.price[0])
     if price > 0:
         detail = "value of one more unit of money"
@@ -59,7 +59,7 @@ def binding_rules(
         best = _best_step(space, relaxed, menu, search)
         if best is None:
             continue
-        gain = float(held_out(padded([best], max(1, len(best))))[0]) - float(now.value[0])
+        gain = float(held_out(padded([best]))[0]) - float(now.value[0])
         if gain > 0:
             bindings.append(Binding(name, detail, gain, best))
     return found + sorted(bindings, key=lambda b: -b.gain)
@@ -75,14 +75,13 @@ def _best_step(
     near = neighbors(relaxed, menu, pool)
     if not near:
         return None
-    slots = max(1, relaxed.max_offers)
-    kept = space.mend(padded(near, slots)).tolist()
+    kept = space.mend(padded(near)).tolist()
     # what the present rules would change is what only the relaxed ones allow
     new = [m for m, row in zip(near, kept, strict=True) if list(m) != [v for v in row if v >= 0]]
     if not new:
         return None
     new = new[:: -(-len(new) // _MOST_PER_RULE)]
-    values = search(padded([menu, *new], slots))
+    values = search(padded([menu, *new]))
     at = int(values.argmax())
     return None if at == 0 else new[at - 1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,10 +12,12 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from promo_ray.errors import ConfigError, DataError
+from promo_ray.offers import Window as OfferWindow
 from promo_ray.response.model import EffectEstimate
 from promo_ray.response.surface import SurfaceEffects
 
 Floats = NDArray[np.float32]
+_N_PROBED = 64  # users by whom two surfaces are told apart
 Pair = tuple[Floats, Floats]
 
 
@@ -183,18 +185,13 @@ class Predicted:
 
     def users(self, rows: slice) -> Predicted:
         """See `Columns`."""
-        return Predicted(
-            self.surfaces, self.x[rows], self.basket[rows], self.terms, self.is_money,
-            self.robustness,
-        )  # fmt: skip
+        return replace(self, x=self.x[rows], basket=self.basket[rows])
 
     def digest(self) -> str:
-        """See `Columns`; by what the surfaces say of some users and offers."""
-        some = Predicted(
-            self.surfaces, self.x[:64], self.basket[:64], self.terms, self.is_money,
-            self.robustness,
-        )  # fmt: skip
-        return _digest_of(self.x, self.basket, *some.take(np.arange(min(8, self.n_offers))))
+        """See `Columns`; by what the surfaces say of some users and of every offer."""
+        at = np.unique(np.linspace(0, self.n_users - 1, _N_PROBED).astype(np.int64))
+        some = replace(self, x=self.x[at], basket=self.basket[at])
+        return _digest_of(self.x, self.basket, *some.take(np.arange(self.n_offers)))
 
 
 @dataclass(frozen=True)
@@ -204,10 +201,12 @@ class Window:
     Attributes:
         name: a few plain words.
         share: part of the outcome window's effect and discount that falls into it, in (0, 1].
+        holds: the dates, days and hours of it, for executing the offer.
     """
 
     name: str = "any time"
     share: float = 1.0
+    holds: OfferWindow = field(default_factory=OfferWindow)
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
@@ -287,10 +286,9 @@ class Variants:
 
     def users(self, rows: slice) -> Variants:
         """See `Columns`."""
-        return Variants(
-            self.base.users(rows), self.contact, self.members[rows], self.reach[rows],
-            self.windows, self.channels, self.is_money,
-        )  # fmt: skip
+        return replace(
+            self, base=self.base.users(rows), members=self.members[rows], reach=self.reach[rows]
+        )
 
     def digest(self) -> str:
         """See `Columns`."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict
 
-from promo_ray.design.grid import OfferGrid
+from promo_ray.design.grid import OfferGrid, place_of, size_of
 from promo_ray.errors import ConfigError
 
 _SUPPORT = ("any", "between", "tried")
@@ -30,8 +30,9 @@ class Constraints:
             in [0, 1); None = no floor.
         margin_rate: margin before the discount as a share of the price, below 1: of all, or by
             scope with the key "" for the whole basket; needed for `min_margin_rate`.
-        typical_basket: order, in currency units, that an amount off is held against; needed where
-            a limit of depth or margin meets offers of an amount off without threshold.
+        typical_basket: order, in currency units, that an amount off is held against: of all, or by
+            scope what is spent in it, with the key "" for the whole basket; needed where a limit
+            of depth or margin meets offers of an amount off without threshold, of each scope.
         mechanics: mechanics allowed; None = all.
         support: `any`; `between` = offers within the range of what was tried; `tried` = offers
             that were tried.
@@ -50,7 +51,7 @@ class Constraints:
     max_depth_rate: float | None = None
     min_margin_rate: float | None = None
     margin_rate: float | Mapping[str, float] | None = None
-    typical_basket: float | None = None
+    typical_basket: float | Mapping[str, float] | None = None
     mechanics: tuple[str, ...] | None = None
     support: str = "any"
     forbidden_pairs: tuple[tuple[str, str], ...] = ()
@@ -66,11 +67,12 @@ class Constraints:
                 raise ConfigError(f"min_margin_rate must be in [0, 1); got {self.min_margin_rate}")
             if self.margin_rate is None:
                 raise ConfigError("margin_rate must be given with min_margin_rate; got none")
-        for rate in _margins(self.margin_rate).values():
+        for rate in _by_scope(self.margin_rate).values():
             if not (math.isfinite(rate) and rate < 1):
                 raise ConfigError(f"margin_rate must be finite and < 1; got {rate}")
-        if self.typical_basket is not None and not 0 < self.typical_basket < math.inf:
-            raise ConfigError(f"typical_basket must be finite and > 0; got {self.typical_basket}")
+        for basket in _by_scope(self.typical_basket).values():
+            if not 0 < basket < math.inf:
+                raise ConfigError(f"typical_basket must be finite and > 0; got {basket}")
         if self.support not in _SUPPORT:
             raise ConfigError(f"support must be one of {', '.join(_SUPPORT)}; got {self.support!r}")
         for pair in self.forbidden_pairs:
@@ -89,8 +91,8 @@ class Constraints:
         return self.max_depth_rate is not None or self.min_margin_rate is not None
 
 
-def _margins(rate: float | Mapping[str, float] | None) -> Mapping[str, float]:
-    return {} if rate is None else rate if isinstance(rate, Mapping) else {"": rate}
+def _by_scope(given: float | Mapping[str, float] | None) -> Mapping[str, float]:
+    return {} if given is None else given if isinstance(given, Mapping) else {"": given}
 
 
 class Compiled(NamedTuple):
@@ -122,22 +124,25 @@ def compiled(constraints: Constraints, grid: OfferGrid) -> Compiled:
     return Compiled(mended, _conflicts(constraints, rows))
 
 
-def depth_of(row: Mapping[str, Any], typical_basket: float | None) -> float:
-    """Largest discount of an offer as a share of the order it is meant for.
+def depth_of(row: Mapping[str, Any], basket: float | Mapping[str, float] | None) -> float:
+    """Largest discount of an offer as a share of what its scope's order is meant to be.
 
     Raises:
-        ConfigError: an amount off without threshold and no typical basket.
+        ConfigError: an amount off without threshold and no typical basket of its scope.
     """
     if row["mechanic"] in ("percent_off", "product_bundle"):
         return float(row["depth_rate"] or 0.0)
     if row["mechanic"] == "spend_threshold":
         return float(row["amount"] / row["threshold"])
     if row["amount"]:
-        if typical_basket is None:
+        scope = row["scope"] or ""
+        if scope not in _by_scope(basket):
+            # what is spent in a category is less than the basket, so that does not stand in
             raise ConfigError(
-                "typical_basket must be given to limit the depth of an amount off; got none"
+                f"typical_basket must be given for scope {scope!r} to limit the depth of an amount "
+                f"off; got {basket}"
             )
-        return float(row["amount"] / typical_basket)
+        return float(row["amount"] / _by_scope(basket)[scope])
     return 0.0
 
 
@@ -150,7 +155,7 @@ def depth_limit(constraints: Constraints, scope: str | None) -> float:
     limit = 1.0 if constraints.max_depth_rate is None else constraints.max_depth_rate
     if constraints.min_margin_rate is None:
         return limit
-    margins = _margins(constraints.margin_rate)
+    margins = _by_scope(constraints.margin_rate)
     margin = margins.get(scope or "", margins.get(""))
     if margin is None:
         raise ConfigError(f"margin_rate must be given for scope {scope or ''!r} or for ''")
@@ -173,7 +178,8 @@ def _allowed(
                 raise ConfigError(f"mechanics must be of {', '.join(sorted(known))}; got {name!r}")
         is_allowed &= np.array([row["mechanic"] in constraints.mechanics for row in rows])
     if constraints.has_depth_limit:
-        for i, row in enumerate(rows):
+        for i in np.flatnonzero(is_allowed).tolist():
+            row = rows[i]
             depth = depth_of(row, constraints.typical_basket)
             is_free = depth == 0.0  # it changes no price, so no floor is touched
             is_allowed[i] &= is_free or depth <= depth_limit(constraints, row["scope"]) + _EDGE
@@ -185,15 +191,10 @@ def _mended(rows: Sequence[Mapping[str, Any]], is_allowed: NDArray[np.bool_], i:
     alike = [
         j
         for j in np.flatnonzero(is_allowed).tolist()
-        if all(rows[j][c] == mine[c] for c in ("mechanic", "scope", "item_ids"))
-        and _size(rows[j]) <= _size(mine)
+        if place_of(rows[j]) == place_of(mine) and size_of(rows[j]) <= size_of(mine)
     ]
     near = [j for j in alike if rows[j]["threshold"] == mine["threshold"]] or alike
-    return max(near, key=lambda j: (_size(rows[j]), -j), default=-1)
-
-
-def _size(row: Mapping[str, Any]) -> float:
-    return float(row["depth_rate"] or row["amount"] or 0.0)
+    return max(near, key=lambda j: (size_of(rows[j]), -j), default=-1)
 
 
 def _conflicts(

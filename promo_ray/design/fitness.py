@@ -7,6 +7,7 @@ computed once, when a menu first holds it, and shared by all menus that do.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -24,6 +25,14 @@ _TOLERANCE = 1e-6  # relative gap between value and bound at which the search of
 _STORE_BYTES = 1 << 29  # value and cost of offers met so far
 _MOST_MENUS = 1 << 12  # per call of the kernel
 _FIRST_SIZE = 64  # columns that the store begins with
+
+
+def padded(menus: Iterable[Sequence[int]], n_slots: int | None = None) -> Tensor:
+    """Menus as `(n, slots)` int64, -1 = empty; as many slots as the longest has if None."""
+    rows = [list(menu) for menu in menus]
+    width = max([1, *map(len, rows)]) if n_slots is None else n_slots
+    filled = [row + [-1] * (width - len(row)) for row in rows]
+    return torch.tensor(filled, dtype=torch.int64).reshape(len(rows), width)
 
 
 class MenuScores(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from promo_ray.design.columns import Channel, Window
 from promo_ray.design.constraints import Constraints, compiled
-from promo_ray.design.grid import OfferGrid
+from promo_ray.design.grid import OfferGrid, place_of, size_of
 from promo_ray.errors import ConfigError
 from promo_ray.optimizers import Choice, Integer, SearchSpace
 
@@ -117,16 +117,22 @@ class MenuSpace:
         """Number of different menus, the empty one included, constraints left aside."""
         return sum(math.comb(self.n_offers, k) for k in range(self.max_offers + 1))
 
+    @property
+    def n_allowed(self) -> int:
+        """Offers of the grid that the constraints allow."""
+        return int((self._mended == np.arange(len(self.grid))).sum())
+
     def row_of(self, variants: NDArray[np.int64] | Tensor) -> Any:
         """Grid row of each variant."""
         return variants // math.prod(self._kinds)
 
     def parts(self, variant: int) -> tuple[int, str, Window, Channel]:
         """Grid row, segment, window and channel of a variant."""
-        rest, channel = divmod(variant, self._kinds[2])
-        rest, window = divmod(rest, self._kinds[1])
-        row, segment = divmod(rest, self._kinds[0])
+        row, segment, window, channel = (int(i) for i in self._parts(np.array(variant)))
         return row, self.segments[segment], self.windows[window], self.channels[channel]
+
+    def _parts(self, variants: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+        return np.unravel_index(variants, (len(self.grid), *self._kinds))
 
     def variant(self, row: int, segment: int = 0, window: int = 0, channel: int = 0) -> int:
         """Number of an offer for a segment, in a window, by a channel."""
@@ -201,9 +207,7 @@ class MenuSpace:
 
     def genes_of(self, variants: NDArray[np.int64]) -> NDArray[np.int64]:
         """Genes of switched-on slots: `(*batch, slots)` variants to `(*batch, slots, 8)`."""
-        rest, channel = np.divmod(variants, self._kinds[2])
-        rest, window = np.divmod(rest, self._kinds[1])
-        row, segment = np.divmod(rest, self._kinds[0])
+        row, segment, window, channel = self._parts(variants)
         found = np.empty((*variants.shape, len(GENES)), dtype=np.int64)
         found[..., 0] = 1
         found[..., 1:5] = self._genes[row]
@@ -293,9 +297,8 @@ class _Axes:
         taken: dict[tuple[Any, ...], int] = {}
         for i in members:
             row = rows[i]
-            place = (row["scope"] or "", tuple(row["item_ids"] or ()), row["contact_cost"])
-            size = row["depth_rate"] if row["depth_rate"] is not None else row["amount"]
-            key = (size or 0.0, row["threshold"] or 0.0, place)
+            place = (*place_of(row), row["contact_cost"])
+            key = (size_of(row), row["threshold"] or 0.0, place)
             taken[key] = taken.get(key, -1) + 1
             keys[i] = (*key[:2], (*place, taken[key]))  # offers alike but for words stay apart
         self.values = [sorted({key[k] for key in keys.values()}) for k in range(3)]

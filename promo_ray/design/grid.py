@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from promo_ray.artifacts.columns import OFFER_TERMS
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.offers import Offer, from_terms
+from promo_ray.offers.money import minor_digits
 
 _DEPTH_STEP = 0.05  # shares off are told in steps of 5 %
 _STEPS_BETWEEN = 5  # steps that an amount or threshold range is cut into, about
@@ -79,17 +80,31 @@ def offer_grid(tried: pa.Table, support: str = "tried", currency: str = "USD") -
     return OfferGrid(terms, is_tried, np.ones(len(is_tried), dtype=bool))
 
 
+def place_of(row: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...]]:
+    """Mechanic, scope and items of an offer."""
+    return row["mechanic"], row["scope"] or "", tuple(row["item_ids"] or ())
+
+
+def size_of(row: Mapping[str, Any]) -> float:
+    """Depth or amount of an offer, 0 if it has none."""
+    return float(row["depth_rate"] or row["amount"] or 0.0)
+
+
+def minor_unit(currency: str) -> float:
+    """The smallest amount of a currency, currency units."""
+    return float(10.0 ** -minor_digits(currency))
+
+
 def _between(rows: Sequence[Mapping[str, Any]], currency: str) -> list[dict[str, Any]]:
     """New rows between tried ones, sorted by id."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        key = (row["mechanic"], row["scope"], tuple(row["item_ids"] or ()), row["contact_cost"])
-        groups.setdefault(key, []).append(row)
+        groups.setdefault((*place_of(row), row["contact_cost"]), []).append(row)
     known = {_parameters(row) for row in rows}
     taken = {row["offer_id"] for row in rows}
     new: dict[str, dict[str, Any]] = {}
     for members in groups.values():
-        for depth, amount, threshold in _points(members):
+        for depth, amount, threshold in _points(members, minor_unit(currency)):
             row = {
                 **members[0],
                 "depth_rate": depth,
@@ -110,12 +125,11 @@ def _parameters(row: Mapping[str, Any]) -> tuple[Any, ...]:
     numbers = [
         None if row[c] is None else round(row[c], 6) for c in ("depth_rate", "amount", "threshold")
     ]
-    fixed = (row["mechanic"], row["scope"], tuple(row["item_ids"] or ()), row["contact_cost"])
-    return (*numbers, *fixed)
+    return (*numbers, *place_of(row), row["contact_cost"])
 
 
 def _points(
-    members: Sequence[Mapping[str, Any]],
+    members: Sequence[Mapping[str, Any]], unit: float
 ) -> list[tuple[float | None, float | None, float | None]]:
     """`(depth_rate, amount, threshold)` on good-looking steps within the tried ranges."""
 
@@ -124,7 +138,8 @@ def _points(
         if not values:
             return [None]
         low, high = min(values), max(values)
-        step = _DEPTH_STEP if column == "depth_rate" else nice_step((high - low) / _STEPS_BETWEEN)
+        wide = max(nice_step((high - low) / _STEPS_BETWEEN), unit)
+        step = _DEPTH_STEP if column == "depth_rate" else wide
         inner = [round(k * step, 6) for k in range(math.ceil(low / step), int(high / step) + 1)]
         # rounding must not carry a step out of the tried range
         return sorted({*values, *(v for v in inner if low <= v <= high)})

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from promo_ray.design.columns import Columns
-from promo_ray.design.fitness import MenuFitness
+from promo_ray.design.fitness import MenuFitness, padded
 from promo_ray.design.knapsack import allocate_menu
 
 _Z_95 = 1.959964  # two-sided 95 % of the normal distribution
@@ -55,7 +54,8 @@ class Judgement:
         cost: budget used.
         price: value per unit of cost at the edge of the budget.
         bound: no allocation of the menu is worth more.
-        single_offer: the best single offer on the search sample.
+        single_offer: the best single offer on the search sample; None = the rules allow none, and
+            the menu is compared with no offers.
         single_share: share of users that the budget reaches when all get the single offer.
         single_value: its value when a random share of users gets it, less its fixed cost.
         gain_vs_none: gain of the menu over no offers.
@@ -68,7 +68,7 @@ class Judgement:
     cost: float
     price: float
     bound: float
-    single_offer: int
+    single_offer: int | None
     single_share: float
     single_value: float
     gain_vs_none: Gain
@@ -98,7 +98,7 @@ def judge_menu(
     *,
     budget_per_user: float | None,
     fixed_cost: ArrayLike = 0.0,
-    single_offer: int,
+    single_offer: int | None,
     today: Sequence[int] | None = None,
 ) -> Judgement:
     """Judge a menu beside no offers, one single offer to all, and today's menu, same budget.
@@ -111,14 +111,16 @@ def judge_menu(
         judge: users that had no part in the choice of the menu.
         budget_per_user: budget over users; None = unlimited.
         fixed_cost: value lost per user for every offer in use; scalar or one per offer.
-        single_offer: the single offer, chosen on other users.
+        single_offer: the single offer, chosen on other users; None = there is none.
         today: offers of today's menu.
     """
     fixed = np.broadcast_to(np.asarray(fixed_cost, float), judge.n_offers)
     chosen = _allocated(menu, judge, budget_per_user, fixed)
-    value, cost = (a[0].astype(np.float64) for a in judge.take(np.array([single_offer])))
-    single = single_to_all(value, cost, budget_per_user)
-    single_value = single.value - float(fixed[single_offer])
+    single, single_value = _Single(0.0, 0.0, np.zeros(judge.n_users)), 0.0
+    if single_offer is not None:
+        value, cost = (a[0].astype(np.float64) for a in judge.take(np.array([single_offer])))
+        single = single_to_all(value, cost, budget_per_user)
+        single_value = single.value - float(fixed[single_offer])
     against = None
     if today is not None:
         old = _allocated(today, judge, budget_per_user, fixed)
@@ -150,7 +152,7 @@ def _allocated(
         return _Allocated(0.0, 0.0, 0.0, 0.0, np.zeros(n))
     value, cost = (a.T.astype(np.float64) for a in judge.take(offers))
     found = allocate_menu(value, cost, budget)
-    net = (value - found.price * cost).max(axis=1, initial=0.0)
+    net = _net(value, cost, found.price)
     lost = float(fixed[offers].sum())
     return _Allocated(
         found.value / n - lost, found.cost / n, found.price, found.bound / n - lost, net
@@ -177,18 +179,16 @@ def race(
         fixed_cost: see `judge_menu`.
     """
     running = list(dict.fromkeys(tuple(menu) for menu in menus))
-    slots = max(1, max(len(menu) for menu in running))
     fixed = np.broadcast_to(np.asarray(fixed_cost, float), columns.n_offers)
     out: list[Finalist] = []
     for turn in range(_N_ROUNDS):
         n = max(1, columns.n_users >> (_N_ROUNDS - 1 - turn))
         sample = columns.users(slice(0, n))
         fitness = MenuFitness(sample, budget_per_user=budget_per_user, fixed_cost=fixed_cost)
-        padded = [[*menu, *[-1] * (slots - len(menu))] for menu in running]
-        scores = fitness.scores(torch.tensor(padded, dtype=torch.int64))
+        scores = fitness.scores(padded(running))
         values = scores.value.numpy()
         nets = [
-            _net(menu, sample, float(price)) - fixed[list(menu)].sum()
+            _net_of(menu, sample, float(price)) - fixed[list(menu)].sum()
             for menu, price in zip(running, scores.price, strict=True)
         ]
         leader = int(values.argmax())
@@ -204,12 +204,16 @@ def race(
     raise AssertionError  # the last round returns
 
 
-def _net(menu: Sequence[int], columns: Columns, price: float) -> NDArray[np.float64]:
-    """`(n,)` what each user is worth at a price of the budget."""
+def _net_of(menu: Sequence[int], columns: Columns, price: float) -> NDArray[np.float64]:
     if not len(menu):
         return np.zeros(columns.n_users)
     value, cost = columns.take(np.array(menu, dtype=np.int64))
-    found: NDArray[np.float64] = (value.astype(np.float64) - price * cost).max(axis=0, initial=0.0)
+    return _net(value.T.astype(np.float64), cost.T.astype(np.float64), price)
+
+
+def _net(value: NDArray[Any], cost: NDArray[Any], price: float) -> NDArray[np.float64]:
+    """`(n,)` what each user is worth at a price of the budget."""
+    found: NDArray[np.float64] = (value - price * cost).max(axis=1, initial=0.0)
     return found
 
 
@@ -236,8 +240,8 @@ def best_single(
     budget_per_user: float | None,
     fixed_cost: ArrayLike = 0.0,
     offers: NDArray[np.int64] | None = None,
-) -> int:
-    """The offer that is worth most when given to all; ties to the first.
+) -> int | None:
+    """The offer that is worth most when given to all; ties to the first, None = no offers.
 
     Args:
         search: users of the search.
@@ -246,6 +250,8 @@ def best_single(
         offers: those to choose from; all if None.
     """
     pool = np.arange(search.n_offers) if offers is None else offers
+    if not len(pool):
+        return None
     fixed = np.broadcast_to(np.asarray(fixed_cost, float), search.n_offers)[pool]
     value, cost = (a.astype(np.float64) for a in search.take(pool))
     columns = zip(value, cost, strict=True)

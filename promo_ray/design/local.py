@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from promo_ray.design.fitness import MenuFitness
+from promo_ray.design.fitness import MenuFitness, padded
 from promo_ray.design.genome import GENES, MenuSpace
 from promo_ray.optimizers.space import pick_device
 
@@ -53,19 +52,12 @@ class Evaluator:
         return [Scored(*pair) for pair in order[:n]]
 
 
-def padded(menus: Iterable[Sequence[int]], n_slots: int) -> torch.Tensor:
-    """Menus as `(n, slots)` int64, -1 = empty."""
-    rows = [[*menu, *[-1] * (n_slots - len(menu))] for menu in menus]
-    return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), n_slots)
-
-
 def mended(space: MenuSpace, menus: Iterable[Sequence[int]]) -> list[Menu]:
     """Menus that keep the constraints, in canonical form, each once, in order."""
     rows = list(menus)
     if not rows:
         return []
-    width = max(1, max(len(r) for r in rows))
-    found = space.mend(padded(rows, width)).tolist()
+    found = space.mend(padded(rows)).tolist()
     return list(dict.fromkeys(tuple(v for v in row if v >= 0) for row in found))
 
 

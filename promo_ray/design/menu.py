@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,16 +13,17 @@ from numpy.typing import ArrayLike, NDArray
 from promo_ray.design.binding import Binding, binding_rules
 from promo_ray.design.columns import Columns, Surface
 from promo_ray.design.constraints import Constraints
-from promo_ray.design.fitness import MenuFitness
-from promo_ray.design.genome import EVERYONE, MenuSpace
+from promo_ray.design.executable import DesignedOffer, designed, executable_offers
+from promo_ray.design.fitness import MenuFitness, padded
+from promo_ray.design.genome import MenuSpace
 from promo_ray.design.judge import Finalist, Judgement, best_single, judge_menu, race
-from promo_ray.design.local import Menu, mended, padded
+from promo_ray.design.local import Menu, mended
 from promo_ray.design.search import Settings, enumerate_menus, search_islands
 from promo_ray.design.users import MenuUsers, columns_of
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.execution import Executor
 from promo_ray.execution.threads import single_threaded
-from promo_ray.offers import Offer, from_terms
+from promo_ray.offers import Offer
 from promo_ray.optimizers import Optimizer
 from promo_ray.seeding import stream
 from promo_ray.telemetry import SILENT, Progress
@@ -30,27 +31,6 @@ from promo_ray.telemetry import SILENT, Progress
 DEFAULT_ISLANDS = ("ga", "pso", "sa", "auto")
 _SEARCH_SHARE = 0.5  # of the users; the race has a quarter, the judgement the rest
 _MOST_SINGLES = 512  # offers compared when the best single one is sought
-
-
-@dataclass(frozen=True)
-class DesignedOffer:
-    """An offer of the menu.
-
-    Attributes:
-        terms: row of `OFFER_TERMS`.
-        segment, window, channel: whom it is for, when it holds, how it is sent.
-        is_tried: users got it before.
-        is_between: within the range of what was tried; False = the model guesses.
-        words: the whole in plain words.
-    """
-
-    terms: Mapping[str, Any]
-    segment: str
-    window: str
-    channel: str
-    is_tried: bool
-    is_between: bool
-    words: str
 
 
 @dataclass(frozen=True)
@@ -68,10 +48,12 @@ class MenuResult:
         bindings: constraints that cost value, and what relaxing each would bring.
         n_evals: menus evaluated.
         n_menus: menus there are, constraints left aside.
-        enumerated: every menu was evaluated, so none is better on the search sample.
+        enumerated: every menu that keeps the constraints was evaluated on the search sample; the
+            race on other users chose among the best of them.
         history: scalars of each round and island; empty if enumerated.
         takeovers: migrations in which an island got a new best, see
             `execution.islands_log.MIGRATIONS`; empty if enumerated.
+        constraints: rules that the menu keeps.
     """
 
     menu: Menu
@@ -85,6 +67,7 @@ class MenuResult:
     enumerated: bool
     history: tuple[dict[str, float], ...]
     takeovers: tuple[dict[str, Any], ...] = ()
+    constraints: Constraints = field(default_factory=Constraints)
 
     @property
     def offer_ids(self) -> tuple[str, ...]:
@@ -92,8 +75,16 @@ class MenuResult:
         return tuple(o.terms["offer_id"] for o in self.offers)
 
     def executable(self, currency: str = "USD") -> tuple[Offer, ...]:
-        """The offers as shops execute them, in the order of the menu."""
-        return tuple(from_terms(o.terms, currency) for o in self.offers)
+        """The offers as shops execute them, in the order of the menu.
+
+        Segment, channel, its contact cost, window, margin floor and exclusive group go with each;
+        an offer that stands in several variants gets a number behind its id. The margin floor is
+        kept on units whose cost the cart tells; others are not touched.
+
+        Raises:
+            DataError: terms that are no offer.
+        """
+        return executable_offers(self.offers, self.constraints, currency)
 
 
 class Samples(NamedTuple):
@@ -139,8 +130,7 @@ def design_menu(
         ConfigError: a setting out of range, or constraints that do not fit the grid.
         DataError: a segment of the space that the users do not have, or features of other width.
     """
-    if budget is not None and not budget > 0:
-        raise ConfigError(f"budget must be > 0; got {budget}")
+    _check_budget("budget", budget)
     n = len(users.x)
     n_campaign = n if n_campaign is None else n_campaign
     if n_campaign < 1:
@@ -150,7 +140,8 @@ def design_menu(
     first, second = int(_SEARCH_SHARE * n), int((1 + _SEARCH_SHARE) / 2 * n)
     parts = [order[:first], order[first:second], order[second:]]
     samples = Samples(
-        *(columns_of(surfaces, users, space, np.sort(p), is_money, robustness) for p in parts)
+        # in the order drawn: search and race begin with the first of them
+        *(columns_of(surfaces, users, space, p, is_money, robustness) for p in parts)
     )
     return search_menu(
         samples,
@@ -186,15 +177,16 @@ def search_menu(
         samples: users to search on, to race on and to judge by, in random order each; value
             estimates shrunken, not raw.
         space: menus to choose from, its variants the samples' columns.
-        budget_per_user: budget over the number of users; None = unlimited.
+        budget_per_user: budget over the number of users, > 0; None = unlimited.
         fixed_cost: value lost per user of the campaign for every offer in the menu (what running
             an offer costs, over the number of users); scalar or one per variant, >= 0.
-        today: variants of the menu that runs now: a warm start, a finalist, and what the winner
-            is judged beside.
+        today: variants of the menu that runs now: a warm start and a finalist if menus are
+            searched and not enumerated, and always what the winner is judged beside.
         islands: population methods of the islands; a name means the method tuned for menus. None
             at all = local search alone.
-        max_evals: menus evaluated at most.
-        enumerate_up_to: evaluate every menu if there are no more than this.
+        max_evals: menus evaluated at most, but the few that a search starts from (an offer
+            alone, today's menu, none) are evaluated in any case.
+        enumerate_up_to: evaluate every menu, whatever `max_evals` is, if there are no more.
         migrate_every: generations between migrations.
         seed: seed of the search.
         executor: where the islands run; this process if None.
@@ -215,6 +207,12 @@ def search_menu(
             )
     if max_evals < 1:
         raise ConfigError(f"max_evals must be >= 1; got {max_evals}")
+    _check_budget("budget_per_user", budget_per_user)
+    if not (np.isfinite(fixed_cost) & (np.asarray(fixed_cost) >= 0)).all():
+        raise ConfigError(f"fixed_cost must be finite and >= 0; got {fixed_cost!r}")
+    for v in () if today is None else today:
+        if not 0 <= v < space.n_offers:
+            raise ConfigError(f"today must name variants of 0 to {space.n_offers - 1}; got {v}")
     settings = Settings(
         budget_per_user, fixed_cost, islands, max_evals, migrate_every, seed, executor,
         checkpoint_uri, _digest(samples.search, space, budget_per_user, fixed_cost), device,
@@ -236,10 +234,10 @@ def search_menu(
         bindings = binding_rules(
             space, winner, *(MenuFitness(s, **rules) for s in (samples.search, samples.race))
         )
-        search_value = MenuFitness(samples.search, **rules)(_one(winner, space))
+        search_value = MenuFitness(samples.search, **rules)(padded([winner]))[0]
     return MenuResult(
         menu=winner,
-        offers=tuple(_designed(space, v) for v in winner),
+        offers=tuple(designed(space, v) for v in winner),
         search_value=float(search_value),
         finalists=tuple(finalists),
         judged=judged,
@@ -249,11 +247,16 @@ def search_menu(
         enumerated=enumerated,
         history=found.history,
         takeovers=found.takeovers,
+        constraints=space.constraints,
     )
 
 
-def _one(menu: Menu, space: MenuSpace) -> Any:
-    return padded([menu], max(1, len(menu)))[0]
+def _check_budget(name: str, budget: object) -> None:
+    if budget is None:
+        return
+    is_number = isinstance(budget, int | float | np.number) and not isinstance(budget, bool)
+    if not (is_number and 0 < budget < np.inf):  # type: ignore[operator]
+        raise ConfigError(f"{name} must be > 0 and finite, or None; got {budget!r}")
 
 
 def _singles(space: MenuSpace) -> NDArray[np.int64]:
@@ -261,22 +264,7 @@ def _singles(space: MenuSpace) -> NDArray[np.int64]:
     step = max(1, -(-len(space.grid) // _MOST_SINGLES))
     plain = [(space.variant(row),) for row in range(0, len(space.grid), step)]
     kept = [menu[0] for menu in mended(space, plain) if menu]
-    return np.array(kept or [0], dtype=np.int64)
-
-
-def _designed(space: MenuSpace, variant: int) -> DesignedOffer:
-    row, segment, window, channel = space.parts(variant)
-    terms = space.grid.terms.slice(row, 1).to_pylist()[0]
-    words = terms["label"] or from_terms(terms).describe()
-    details = [
-        f"for {segment}" if segment != EVERYONE or len(space.segments) > 1 else "",
-        window.name if len(space.windows) > 1 else "",
-        f"by {channel.name}" if len(space.channels) > 1 else "",
-    ]
-    return DesignedOffer(
-        terms, segment, window.name, channel.name, bool(space.grid.is_tried[row]),
-        bool(space.grid.is_between[row]), ", ".join([words, *(d for d in details if d)]),
-    )  # fmt: skip
+    return np.array(kept, dtype=np.int64)
 
 
 def _digest(

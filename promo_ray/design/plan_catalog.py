@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from promo_ray.config import config_class
+from promo_ray.errors import ConfigError
+from promo_ray.offers.offer import MECHANICS
+from promo_ray.registry import methods
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 OpenRate = Annotated[float, Field(gt=0, lt=1)]
@@ -41,11 +44,10 @@ class LifecyclePlan:
         goal: what is to move, in plain words.
         metric: column of the outcome it is measured by.
         goal_days: days in which it is measured, >= 1.
-        mechanics: mechanics allowed.
+        mechanics: mechanics allowed, of those of the table of offer terms.
         max_depth_rate: largest discount as a share of the order.
         min_margin_rate: margin that must be left, as a share of what is paid; None = no floor.
         max_offers: offers in the menu at most.
-        max_tries: contacts of one user at most, >= 1.
         guardrails: what else must be kept, in plain words.
         holdout_rate: share of the audience that gets nothing, so that the effect can be measured.
         alpha: two-sided level of the test.
@@ -60,11 +62,17 @@ class LifecyclePlan:
     max_depth_rate: Rate = 0.3
     min_margin_rate: Rate | None = None
     max_offers: Annotated[int, Field(ge=1, le=32)] = 2
-    max_tries: Annotated[int, Field(ge=1)] = 1
     guardrails: tuple[str, ...] = ()
     holdout_rate: OpenRate = 0.1
     alpha: OpenRate = 0.05
     power: OpenRate = 0.8
+
+    def __post_init__(self) -> None:
+        kinds: Iterable[Any] = methods(MECHANICS).values()
+        known = sorted(kind.terms_name for kind in kinds if kind.terms_name)
+        for name in self.mechanics:
+            if name not in known:
+                raise ConfigError(f"mechanics must be of {', '.join(known)}; got {name!r}")
 
 
 PLANS: Mapping[str, LifecyclePlan] = {
@@ -100,7 +108,6 @@ PLANS: Mapping[str, LifecyclePlan] = {
         goal_days=28,
         mechanics=("percent_off", "amount_off"),
         max_depth_rate=0.4,
-        max_tries=3,
         guardrails=("stops after the third try", "sleeping dogs left out"),
     ),
     "member": LifecyclePlan(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
@@ -23,6 +24,7 @@ from promo_ray.design.menu import MenuResult, design_menu
 from promo_ray.design.plan_catalog import PLANS, LifecyclePlan
 from promo_ray.design.users import MenuUsers
 from promo_ray.errors import ConfigError, DataError
+from promo_ray.offers import Offer
 
 
 def plans_of(settings: Mapping[str, Any]) -> dict[str, LifecyclePlan]:
@@ -35,6 +37,8 @@ def plans_of(settings: Mapping[str, Any]) -> dict[str, LifecyclePlan]:
     Raises:
         ConfigError: unknown key, wrong type or a value out of range; plan and key are named.
     """
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"plans must be a section; got {settings!r}")
     plans = dict(PLANS)
     for name, changes in settings.items():
         if not isinstance(changes, Mapping):
@@ -48,19 +52,22 @@ def audience_of(name: str, plan: LifecyclePlan, profiles: pa.Table) -> NDArray[n
     """`(n,)` bool users whom a plan is for.
 
     Raises:
-        DataError: a column is missing, or nobody is in the audience.
+        DataError: a column is missing or holds no numbers, or nobody is in the audience.
     """
     inside = np.ones(profiles.num_rows, dtype=bool)
     for rule in plan.audience:
         values = _column(name, profiles, rule.column)
         if rule.is_in:
-            inside &= np.isin(values.astype(str), rule.is_in)
+            texts = pc.is_in(pc.cast(values, pa.string()), pa.array(rule.is_in))
+            inside &= texts.to_numpy(zero_copy_only=False)
         if rule.at_least is not None:
-            inside &= values.astype(float) >= rule.at_least
+            inside &= _numbers(name, rule.column, values) >= rule.at_least
         if rule.below is not None:
-            inside &= values.astype(float) < rule.below
+            inside &= _numbers(name, rule.column, values) < rule.below
         if rule.above_column is not None:
-            inside &= values.astype(float) > _column(name, profiles, rule.above_column)
+            other = _column(name, profiles, rule.above_column)
+            numbers = _numbers(name, rule.column, values)
+            inside &= numbers > _numbers(name, rule.above_column, other)
     if not inside.any():
         raise DataError(
             f"must hold at least one of {profiles.num_rows} users; the audience is empty",
@@ -69,11 +76,20 @@ def audience_of(name: str, plan: LifecyclePlan, profiles: pa.Table) -> NDArray[n
     return inside
 
 
-def _column(name: str, profiles: pa.Table, column: str) -> NDArray[Any]:
+def _column(name: str, profiles: pa.Table, column: str) -> pa.Array:
     if column not in profiles.column_names:
         raise DataError(f"profiles must have the column {column!r}", where=f"plans.{name}.audience")
-    values: NDArray[Any] = profiles[column].to_numpy()
-    return values
+    return profiles[column].combine_chunks()
+
+
+def _numbers(name: str, column: str, values: pa.Array) -> NDArray[np.float64]:
+    kind = values.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        raise DataError(
+            f"column {column!r} must hold numbers; got {kind}", where=f"plans.{name}.audience"
+        )
+    found: NDArray[np.float64] = pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)
+    return found
 
 
 @dataclass(frozen=True)
@@ -173,6 +189,17 @@ class PlannedMenu:
     measurement: Measurement
     menu: MenuResult
 
+    def executable(self, currency: str = "USD") -> tuple[Offer, ...]:
+        """Offers as shops execute them, see `MenuResult.executable`, with the plan's holdout.
+
+        All offers of the plan hold out the same users.
+        """
+        held_out = max(1, round(self.plan.holdout_rate * 10_000))
+        return tuple(
+            replace(o, audience=replace(o.audience, holdout_bp=held_out, salt=f"plan {self.name}"))
+            for o in self.menu.executable(currency)
+        )
+
     def document(self) -> dict[str, Any]:
         """Plain values for one file that can be compared and approved."""
         judged = self.menu.judged
@@ -237,7 +264,7 @@ def plan_menu(
     if not mechanics:
         raise ConfigError(f"plans.{name}.mechanics must be among those of the grid and the shop")
     if rules.typical_basket is None and np.isfinite(own.basket).any():
-        rules = replace(rules, typical_basket=float(np.nanmedian(own.basket)))
+        rules = replace(rules, typical_basket={"": float(np.nanmedian(own.basket))})
     rules = replace(rules, mechanics=mechanics)
     options = {"n_campaign": measured.n_treated, **options}
     menu = design_menu(surface, own, space, budget, rules, **options)

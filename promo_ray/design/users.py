@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from promo_ray.design.columns import Columns, Predicted, Surface, Variants
+from promo_ray.design.columns import Channel, Columns, Predicted, Surface, Variants
 from promo_ray.design.genome import EVERYONE, MenuSpace
 from promo_ray.errors import DataError
 
@@ -62,8 +62,16 @@ def columns_of(
     """Columns of some of the users for every variant of a space; see `design_menu`.
 
     Raises:
-        DataError: a segment of the space that the users do not have.
+        DataError: a segment of the space that the users do not have, or reach of a channel that
+            a space with channels does not have.
     """
+    channels = [c.name for c in space.channels]
+    for name in users.reach:
+        if space.channels != (Channel(),) and name not in channels:
+            raise DataError(
+                f"must be of a channel of the space, {', '.join(channels)}",
+                where=f"users.reach.{name}",
+            )
     base = Predicted(
         surfaces, users.x[rows], users.basket[rows], space.grid.terms, is_money, robustness
     )

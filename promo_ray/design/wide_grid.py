@@ -13,7 +13,7 @@ from pydantic import Field
 
 from promo_ray.artifacts.columns import OFFER_TERMS
 from promo_ray.config import config_class
-from promo_ray.design.grid import OfferGrid, nice_step
+from promo_ray.design.grid import OfferGrid, minor_unit, nice_step, place_of, size_of
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.offers import from_terms
 
@@ -73,13 +73,15 @@ def wide_grid(
         DataError: no basket above 0, or no offer at all.
     """
     steps = steps or GridSteps()
+    if len(set(scopes)) < len(scopes):
+        raise ConfigError(f"scopes must be unique; got {list(scopes)}")
     values = np.asarray(baskets, dtype=np.float64)
     values = values[np.isfinite(values) & (values > 0)]
     if not len(values):
         raise DataError("must hold at least one order value above 0", where="baskets")
-    rows = []
+    rows, unit = [], minor_unit(currency)
     for mechanic in steps.mechanics:
-        for parameters in _parameters(mechanic, steps, values, scopes, bundles):
+        for parameters in _parameters(mechanic, steps, values, scopes, bundles, unit):
             row = {name: None for name in OFFER_TERMS.names} | {"mechanic": mechanic} | parameters
             row |= {"contact_cost": steps.contact_cost, "offer_id": _id_of(row), "label": ""}
             row["label"] = from_terms(row, currency).describe()
@@ -94,9 +96,14 @@ def wide_grid(
     )
 
 
-def good_looking(value: float) -> float:
-    """The nearest amount of one or two digits, the second a 0 or 5 from 20 on in each decade."""
-    step = nice_step(value / 10)
+def good_looking(value: float, unit: float = 0.01) -> float:
+    """The nearest amount of one or two digits, the second a 0 or 5 from 20 on in each decade.
+
+    Args:
+        value: currency units.
+        unit: the smallest amount there is; all are whole numbers of it.
+    """
+    step = max(nice_step(value / 10), unit)
     return round(max(step, round(value / step) * step), 6)
 
 
@@ -106,19 +113,22 @@ def _parameters(
     baskets: NDArray[np.float64],
     scopes: Sequence[str],
     bundles: Sequence[Sequence[str]],
+    unit: float,
 ) -> Iterator[dict[str, Any]]:
     median = float(np.median(baskets))
     if mechanic == "product_bundle":
         for items, depth in itertools.product(bundles, steps.depth_rates):
             yield {"item_ids": list(items), "depth_rate": depth}
     elif mechanic == "spend_threshold":
-        levels = {good_looking(float(np.quantile(baskets, q))) for q in steps.threshold_quantiles}
+        quantiles = np.quantile(baskets, steps.threshold_quantiles)
+        levels = {good_looking(float(q), unit) for q in quantiles}
         for threshold in sorted(levels):
-            for amount in sorted({good_looking(rate * threshold) for rate in steps.amount_rates}):
+            amounts = sorted({good_looking(r * threshold, unit) for r in steps.amount_rates})
+            for amount in amounts:
                 if amount < threshold:
                     yield {"threshold": threshold, "amount": amount}
     else:
-        amounts = sorted({good_looking(rate * median) for rate in steps.amount_rates})
+        amounts = sorted({good_looking(rate * median, unit) for rate in steps.amount_rates})
         for scope in (None, *scopes):
             if mechanic == "percent_off":
                 yield from ({"scope": scope, "depth_rate": d} for d in steps.depth_rates)
@@ -133,23 +143,19 @@ def _id_of(row: Mapping[str, Any]) -> str:
     return "-".join([*parts, *(p for p in places if p)])
 
 
-def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row["mechanic"], row["scope"], tuple(row["item_ids"] or ())
-
-
 def _ratios(row: Mapping[str, Any]) -> tuple[float, float, float]:
     """Size, threshold, and what the size is of the threshold."""
-    size, threshold = row["depth_rate"] or row["amount"] or 0.0, row["threshold"] or 0.0
+    size, threshold = size_of(row), row["threshold"] or 0.0
     return size, threshold, size / threshold if threshold else 0.0
 
 
 def _is_same(row: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    return _place(row) == _place(old) and np.allclose(_ratios(row), _ratios(old), rtol=1e-9)
+    return place_of(row) == place_of(old) and np.allclose(_ratios(row), _ratios(old), rtol=1e-9)
 
 
 def _is_between(row: Mapping[str, Any], known: Sequence[Mapping[str, Any]]) -> bool:
     """Within the range of the tried offers of its mechanic and place."""
-    alike = [_ratios(old) for old in known if _place(old) == _place(row)]
+    alike = [_ratios(old) for old in known if place_of(old) == place_of(row)]
     if not alike:
         return False
     low, high, mine = np.min(alike, axis=0), np.max(alike, axis=0), np.array(_ratios(row))

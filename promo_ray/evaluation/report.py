@@ -28,6 +28,7 @@ from promo_ray.evaluation.report_words import (
     rival_of,
     unit_of,
     verdict,
+    withheld_of,
 )
 
 Document = Mapping[str, Any]
@@ -126,7 +127,8 @@ def _reason(content: ReportContent, stage: str) -> str:
     for name, status, note in content.stages:
         if name == stage and status != "done" and note:
             return note.rstrip(".")
-    return "there was no input for it"
+    withheld = withheld_of(content.estimates) if stage == "evaluate" else ""
+    return withheld or "there was no input for it"
 
 
 def _sections(content: ReportContent) -> list[Section]:

@@ -210,7 +210,11 @@ def lines(
         ys = [float(p["y"]) * scale for p in points]
         line = {"color": color, "width": 2.5}
         figure.add_trace(go.Scatter(x=xs, y=ys, name=text_of(name), mode="lines", line=line))
-    return Drawing(styled(figure, x=x, y=y, height=360), alt) if series else None
+    styled(figure, x=x, y=y, height=360)
+    every = {float(p["x"]) for points in series.values() for p in points}
+    if len(every) <= 10 and all(v.is_integer() for v in every):
+        figure.update_xaxes(tickvals=sorted(every))  # no ticks between rounds
+    return Drawing(figure, alt) if series else None
 
 
 def calibration(rows: Sequence[Mapping[str, Any]], unit: Unit, alt: str) -> Drawing | None:

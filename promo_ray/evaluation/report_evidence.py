@@ -22,6 +22,16 @@ from promo_ray.evaluation.report_words import (
     users,
 )
 
+_RULES = {
+    "max_offers": "number of offers",
+    "max_depth_rate": "largest discount",
+    "min_margin_rate": "margin floor",
+    "mechanics": "mechanics allowed",
+    "support": "only what was tried",
+    "forbidden_pairs": "offers not side by side",
+    "exclusive_groups": "one offer of a group",
+}
+
 
 def effect(estimates: Row, unit: Unit) -> Section:
     """What the plan earns beside what else could be done; promised, evaluated and true."""
@@ -146,12 +156,12 @@ def search(document: Row, unit: Unit) -> Section:
     blocks: list[Table | Drawing] = []
     if document.get("is_enumerated"):
         n = count(document.get("n_menus"))
-        text.append(f"There are only {n} menus, so every one was tried: none is better.")
+        text.append(f"There are only {n} menus, so every one was tried.")
     elif number(document.get("n_evals")):
         tried, there = count(document["n_evals"]), count(document.get("n_menus"))
         text.append(
-            f"{tried} menus of {there} possible ones were tried by several populations side by "
-            "side, which exchange their best."
+            f"{tried} trials among {there} possible menus, by several populations side by side, "
+            "which exchange their best."
         )
     if len(history) > 1:
         drawing = charts.lines(
@@ -205,8 +215,11 @@ def _menu_tables(document: Row, unit: Unit) -> list[Table]:
         tables.append(Table("Winning menu", ["Offer", "Within what was tried"], rows))
     bindings = [b for b in document.get("bindings") or () if b.get("constraint") != "budget"]
     if bindings:
-        rows = [[f"{b['constraint']}: {b['detail']}", unit.one_user(b["gain"])] for b in bindings]
-        columns = ["Without this rule", f"At least this much more {unit.per}"]
+        rows = [
+            [_RULES.get(b["constraint"], b["constraint"]), b["detail"], unit.one_user(b["gain"])]
+            for b in bindings
+        ]
+        columns = ["Rule", "Relaxed to", f"At least this much more {unit.per}"]
         tables.append(Table("Rules that cost the menu value", columns, rows))
     return tables
 

@@ -186,6 +186,13 @@ def gains_of(estimates: Mapping[str, Any] | None) -> dict[str, Interval]:
     return {name: interval for name, interval in found.items() if interval is not None}
 
 
+def withheld_of(estimates: Mapping[str, Any] | None) -> str:
+    """Why the gain of the plan has no interval; empty if it has one or was not estimated."""
+    policy = ((estimates or {}).get("policies") or {}).get("policy") or {}
+    reason = str((policy.get("against_none") or {}).get("withheld") or "")
+    return reason[:1].upper() + reason[1:]
+
+
 def failed_checks(checks: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names, in plain words, of the checks that did not pass."""
     return [check_words(str(c.get("name")))[0] for c in checks if not c.get("passed")]
@@ -207,6 +214,10 @@ def verdict(
     A gain is proven if its interval lies above zero and every check passed.
     """
     main = gains_of(estimates).get("policy")
+    withheld = withheld_of(estimates)
+    if withheld:
+        text = "Not proven: the log does not say what this plan earns."
+        return Verdict("unproven", "Not proven", text, (f"{withheld}.", *_reasons(checks)))
     if not estimates or main is None:
         text = f"Nobody knows yet what this plan earns: {why_missing}."
         return Verdict("unknown", "Not evaluated", text)

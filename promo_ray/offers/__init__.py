@@ -25,6 +25,7 @@ from promo_ray.offers.cart import (
     Shipping,
     Totals,
 )
+from promo_ray.offers.export import Exported, Imported, Loss, export_offer, import_offer
 from promo_ray.offers.mechanics.amount_off import AmountOff
 from promo_ray.offers.mechanics.base import Mechanic, Slot
 from promo_ray.offers.mechanics.buy_get import BuyGet
@@ -68,10 +69,13 @@ __all__ = [
     "CartLine",
     "Context",
     "Discount",
+    "Exported",
     "FixedPrice",
     "FreeShipping",
     "Gift",
     "GiftLine",
+    "Imported",
+    "Loss",
     "Mechanic",
     "Message",
     "Offer",
@@ -100,7 +104,9 @@ __all__ = [
     "Window",
     "carts_of_events",
     "check_offers",
+    "export_offer",
     "from_terms",
+    "import_offer",
     "offer_schema",
     "price_cart",
     "price_carts",

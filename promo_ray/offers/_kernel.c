@@ -316,7 +316,8 @@ static int64_t buy_get(Work *w, const Offer *o) {
     Unit *u = w->units;
     for (int64_t j = 0; j < n; j++) {
         int32_t item = w->runs[u[j].where].item;
-        int buys = covers(w, slots[0], item), gets = u[j].price > 0 && covers(w, slots[2], item);
+        int pays = u[j].price > 0;
+        int buys = pays && covers(w, slots[0], item), gets = pays && covers(w, slots[2], item);
         u[j].fits = (uint64_t)(buys | gets << 1);
         n_buy += buys ? u[j].quantity : 0;
         n_get += gets ? u[j].quantity : 0;

@@ -24,7 +24,7 @@ from promo_ray.offers.mechanics.base import Mechanic, is_null
 from promo_ray.offers.mechanics.gift import Gift
 from promo_ray.offers.migrate import migrated
 from promo_ray.offers.money import minor_digits, scaled, text_of, unscaled
-from promo_ray.offers.scope import Scope
+from promo_ray.offers.scope import Scope, Selection
 from promo_ray.offers.terms import Audience, Caps, Provenance, Stacking, Trigger, Window
 from promo_ray.registry import methods
 
@@ -240,7 +240,7 @@ def check_offers(offers: Sequence[Offer]) -> None:
             layer or in_group, or exclusive offers of one layer and priority that share no group.
     """
     groups: dict[str, Offer] = {}
-    exclusive: dict[tuple[str, int], Offer] = {}
+    exclusive: dict[tuple[str, int], list[Offer]] = {}
     check_ids(offers)
     for offer in offers:
         where, stacking = f"offer {offer.id!r}", offer.stacking
@@ -252,14 +252,17 @@ def check_offers(offers: Sequence[Offer]) -> None:
         if stacking.group is not None:
             check_group(offer, groups.setdefault(stacking.group, offer))
         if stacking.exclusive:
-            other = exclusive.setdefault((offer.layer, stacking.priority), offer)
-            is_one_group = stacking.group is not None and stacking.group == other.stacking.group
-            if other is not offer and not is_one_group and _may_meet(offer, other):
-                raise DataError(
-                    f"exclusive offers must not overlap; {other.id!r} has layer {offer.layer} and "
-                    f"priority {stacking.priority} too: give them one group or two priorities",
-                    where=f"{where}: stacking.exclusive",
-                )
+            others = exclusive.setdefault((offer.layer, stacking.priority), [])
+            for other in others:
+                is_one_group = stacking.group is not None and stacking.group == other.stacking.group
+                if not is_one_group and _may_meet(offer, other):
+                    raise DataError(
+                        f"exclusive offers must not overlap; {other.id!r} has layer {offer.layer} "
+                        f"and priority {stacking.priority} too and may meet it: give them one "
+                        "group or two priorities",
+                        where=f"{where}: stacking.exclusive",
+                    )
+            others.append(offer)
 
 
 def check_ids(offers: Sequence[Offer]) -> None:
@@ -294,12 +297,31 @@ def check_group(offer: Offer, other: Offer) -> None:
 
 
 def _may_meet(a: Offer, b: Offer) -> bool:
-    """Whether two offers may touch the same units at the same time."""
-    for one, two in ((a.window, b.window), (b.window, a.window)):
-        if one.end_at and two.start_at and one.end_at <= two.start_at:
+    """Whether two offers of a layer may get into each other's way; True where it is not known."""
+    for one, two in ((a, b), (b, a)):
+        if one.window.end_at and two.window.start_at and one.window.end_at <= two.window.start_at:
             return False
-    products = [set(o.scope.include.products) for o in (a, b)]
-    only_products = all(
-        o.scope.include == type(o.scope.include)(products=o.scope.include.products) for o in (a, b)
-    )
-    return not (all(products) and only_products and products[0].isdisjoint(products[1]))
+        theirs = two.audience
+        if theirs.segments_any and set(theirs.segments_any) <= set(one.audience.segments_none):
+            return False
+    for name in ("channels", "countries"):
+        some, others = (set(getattr(o.audience, name)) for o in (a, b))
+        if some and others and some.isdisjoint(others):
+            return False
+    if a.layer != "item":
+        return True  # exclusive offers of an order close the layer, whatever their scope
+    own, its = a.scope.include, b.scope.include
+    if _says_only("products", own, its):
+        return not set(own.products).isdisjoint(its.products)
+    if _says_only("categories", own, its):
+        return any(
+            f"{x} > ".startswith(f"{y} > ") or f"{y} > ".startswith(f"{x} > ")
+            for x in own.categories
+            for y in its.categories
+        )
+    return True
+
+
+def _says_only(name: str, *selections: Selection) -> bool:
+    """Whether every one of the selections has values of this field and of no other."""
+    return all(s == Selection(**{name: getattr(s, name)}) != Selection() for s in selections)

@@ -21,6 +21,8 @@ SCHEDULES = ("dual_annealing", "geometric", "adaptive")
 # generalized annealing (Tsallis and Stariolo 1996) with the shapes of Xiang et al. 1997
 _VISIT, _ACCEPT, _T0 = 2.62, -5.0, 5230.0
 _WIDTH, _SPREAD = 10.0, 50.0  # box and spread of fitness that these temperatures belong to
+# share of moves of one gene that its step size aims to have accepted, and its rate of change
+_AIM, _GAIN = 0.2, 0.3
 
 
 class AnnealingState(NamedTuple):
@@ -30,7 +32,7 @@ class AnnealingState(NamedTuple):
         space, clock: see `population.Optimizer`.
         x, trial: `(*batch, pop, genes)` individuals.
         fitness, violation: `(*batch, pop)` of `x`.
-        scale: `(*batch, pop)` size of steps as a share of a gene's range.
+        scale: `(*batch, pop, genes)` size of steps as a share of a gene's range.
         temperature: `(*batch,)` in units of fitness.
         spread: `(*batch,)` standard deviation of the first fitnesses.
         best_x: `(*batch, 1, genes)`.
@@ -64,7 +66,9 @@ class SimulatedAnnealing(PopulationMethod[AnnealingState]):
 
     Source: Kirkpatrick et al. 1983 (geometric); Huang et al. 1986 (adaptive: cool by the spread
     of the chains' fitness); Xiang et al. 1997 (dual annealing: heavy-tailed visits and generalized
-    acceptance, here without local search). Temperatures scale with the spread of the first
+    acceptance, here without local search). Geometric and adaptive steps are Cauchy's (Szu and
+    Hartley 1987), so that cold chains still leave their peaks; their sizes follow the moves
+    accepted, gene by gene (Corana et al. 1987). Temperatures scale with the spread of the first
     fitnesses and steps with the box.
 
     Attributes:
@@ -72,8 +76,9 @@ class SimulatedAnnealing(PopulationMethod[AnnealingState]):
         schedule: `dual_annealing`, `geometric` or `adaptive`.
         speed: how many times faster `dual_annealing` cools than its authors, who made 2 * genes
             moves per temperature.
-        cooling: factor of the temperature per generation for `geometric`; for `adaptive`,
-            1 - cooling is the share of its standard deviation by which mean fitness may change.
+        cooling: factor of the temperature per one move of every gene for `geometric`; for
+            `adaptive`, 1 - cooling is the share of its standard deviation by which mean fitness
+            may change meanwhile.
         full_rate: share of moves that change all genes.
         exchange_every: generations between replacements of the worst chain by the best; 0 = never.
     """
@@ -84,7 +89,7 @@ class SimulatedAnnealing(PopulationMethod[AnnealingState]):
     pop_size: int = 8
     schedule: str = "dual_annealing"
     speed: float = 3.0
-    cooling: float = 0.995
+    cooling: float = 0.985
     full_rate: float = 0.05
     exchange_every: int = 20
 
@@ -108,7 +113,7 @@ class SimulatedAnnealing(PopulationMethod[AnnealingState]):
     def _first(self, space: SearchSpace, clock: Clock, x: Tensor, is_given: bool) -> AnnealingState:
         x, worst, one = space.snap(x), worst_of(x), x.new_ones(x.shape[:-2])
         return AnnealingState(
-            space, clock, x, x, -worst, worst, torch.full_like(worst, 0.1), one, one,
+            space, clock, x, x, -worst, worst, torch.full_like(x, 0.1), one, one,
             x[..., :1, :], -worst[..., :1], worst[..., :1], torch.zeros_like(one),
         )  # fmt: skip
 
@@ -138,12 +143,11 @@ class SimulatedAnnealing(PopulationMethod[AnnealingState]):
         n, d = state.x.shape[-2:]
         draws.skip(4 * (n * (2 * d + 3) + 8))  # what the move took, and room
         accepted = self._accepts(state, draws.uniform(n), fitness, violation, generation)
-        factor = torch.where(accepted, 1.2, 0.95)
         state = state._replace(
             x=torch.where(accepted.unsqueeze(-1), state.trial, state.x),
             fitness=torch.where(accepted, fitness, state.fitness),
             violation=torch.where(accepted, violation, state.violation),
-            scale=(state.scale * factor).clamp(1e-7, 0.5),
+            scale=_rescaled(state, accepted),
             temperature=self._cooled(state),
             **kept,
         )
@@ -182,7 +186,7 @@ class SimulatedAnnealing(PopulationMethod[AnnealingState]):
             iteration = self._iteration(state, state.clock.generation)
             step = _visit(draws, _visiting_temperature(iteration), n, d) * (width / _WIDTH)
         else:
-            step = draws.normal(n, d) * state.scale.unsqueeze(-1) * width
+            step = _cauchy(draws, n, d) * state.scale * width
         one = draws.below(d, n, 1) == torch.arange(d, device=state.x.device)
         moves = one | (draws.unit(n, 1) < self.full_rate)
         if not state.space.is_real:
@@ -219,10 +223,11 @@ class SimulatedAnnealing(PopulationMethod[AnnealingState]):
 
     def _cooled(self, state: AnnealingState) -> Tensor:
         """Temperature of the next generation."""
+        per_sweep = self.pop_size / state.x.shape[-1]
         if self.schedule == "adaptive":
-            share = state.temperature / _spread(state.fitness)
-            return state.temperature * torch.exp(-(1 - self.cooling) * share.clamp(0.1, 10))
-        return state.temperature * self.cooling
+            share = (state.temperature / _spread(state.fitness)).clamp(0.1, 10)
+            return state.temperature * torch.exp(-(1 - self.cooling) * per_sweep * share)
+        return state.temperature * math.pow(self.cooling, per_sweep)
 
     def _exchanged(self, state: AnnealingState) -> AnnealingState:
         """The worst chain goes on from where the best one is."""
@@ -232,7 +237,7 @@ class SimulatedAnnealing(PopulationMethod[AnnealingState]):
             x=take(state.x, source),
             fitness=state.fitness.gather(-1, source),
             violation=state.violation.gather(-1, source),
-            scale=state.scale.gather(-1, source),
+            scale=take(state.scale, source),
         )
 
 
@@ -243,6 +248,24 @@ def _spread(fitness: Tensor) -> Tensor:
     mean = torch.where(counts, fitness, 0).sum(-1, keepdim=True) / n
     square = torch.where(counts, fitness - mean, 0).square().sum(-1) / n.squeeze(-1)
     return torch.where(square > 0, square.sqrt(), 1.0)
+
+
+def _rescaled(state: AnnealingState, accepted: Tensor) -> Tensor:
+    """Step sizes after the moves `accepted` `(*batch, pop)`, one gene at a time.
+
+    Moves of all genes at once tell nothing of one. Source: Corana et al. 1987, who changed sizes
+    after rounds of moves.
+    """
+    moved = state.trial != state.x
+    is_told = moved & (moved.sum(-1, keepdim=True) == 1)
+    change = torch.where(accepted, math.exp(_GAIN * (1 - _AIM)), math.exp(-_GAIN * _AIM))
+    return torch.where(is_told, state.scale * change.unsqueeze(-1), state.scale).clamp(1e-7, 0.5)
+
+
+def _cauchy(draws: Draws, n: int, d: int) -> Tensor:
+    """Steps of Cauchy's distribution, a ratio of normals, `(*batch, n, d)`."""
+    below = draws.normal(n, d).abs().clamp(min=1e-8)
+    return draws.normal(n, d) / below
 
 
 def _visiting_temperature(iteration: float) -> float:

@@ -2,8 +2,8 @@
 
 Source of every formula and default: Hansen 2016, "The CMA evolution strategy: a tutorial"
 (arXiv 1604.00772), with active (negative) weights; the separable form is Ros and Hansen 2008;
-whole numbers follow Marty et al. 2024 (LB+IC-CMA-ES) without its correction of bias, or
-Hamano et al. 2022 (the margin) without its memory.
+whole numbers follow Marty et al. 2024 (LB+IC-CMA-ES) without its correction of bias; those at
+their least deviation are left out of the adaptation of the step size.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from torch import Tensor
 
 from promo_ray.optimizers.draws import Draws
 from promo_ray.optimizers.space import SearchSpace, Table
-
-FEW_GENES = 10  # up to which whole numbers of mixed spaces are treated otherwise
 
 
 class Weights(NamedTuple):
@@ -201,34 +199,21 @@ def sample(model: Model, z: Tensor) -> Tensor:
 def stretch(model: Model, table: Table, n: int) -> Tensor:
     """Factor `(*batch, genes)` on steps that keeps whole numbers moving.
 
-    Of few genes, a whole number deviates by at least min(mu_eff / genes, 0.2) (Marty et al. 2024);
-    of many it leaves its cell with a probability of at least 1 / (genes * n) per sample (Hamano et
-    al. 2022), which keeps the rest of the steps undisturbed.
+    A whole number deviates by at least min(mu_eff / genes, 0.2) (Marty et al. 2024).
     """
     d = model.mean.shape[-1]
-    width = width_of(table)
-    deviation = model.sigma.unsqueeze(-1) * variances(model).clamp(min=1e-30).sqrt() * width
-    if d <= FEW_GENES:
-        least = min(weights_of(d, n, _is_separable(model)).mu_eff / d, 0.2)
-        return torch.where(table.is_whole, (least / deviation).clamp(min=1), 1.0)
-    at = table.low + mirrored(model.mean) * width
-    # not too little, or the mean would come to rest on the edge of a cell
-    edge = (0.5 - (at - torch.floor(at + 0.5)).abs()).clamp(min=0.02)
-    quantile = math.sqrt(2) * float(
-        torch.erfinv(torch.tensor(1 - 1 / (d * n), dtype=torch.float64))
-    )
-    factor = (edge / max(quantile, 0.1) / deviation).clamp(min=1)
-    return torch.where(table.is_whole, factor, 1.0)
+    root = variances(model).clamp(min=1e-30).sqrt()
+    deviation = model.sigma.unsqueeze(-1) * root * width_of(table)
+    least = min(weights_of(d, n, _is_separable(model)).mu_eff / d, 0.2)
+    return torch.where(table.is_whole, (least / deviation).clamp(min=1), 1.0)
 
 
 def centered(x: Tensor, model: Model, table: Table, n_parents: int) -> Tensor:
     """Samples `(*batch, n, genes)`, best first, whose parents sit amid the cells they jumped to.
 
-    Only where a whole number of few genes differs from that of the mean: else means would come to
-    rest at the edges of cells, and variances of whole numbers die out (Marty et al. 2024).
+    Only where a whole number differs from that of the mean: else means would come to rest at the
+    edges of cells, and variances of whole numbers die out (Marty et al. 2024).
     """
-    if x.shape[-1] > FEW_GENES:
-        return x
     width = width_of(table)
     cell, home = torch.floor(x * width), torch.floor(model.mean * width).unsqueeze(-2)
     is_parent = torch.arange(x.shape[-2], device=x.device).unsqueeze(-1) < n_parents
@@ -242,7 +227,8 @@ def update(model: Model, steps: Tensor, factor: Tensor, weights: Weights) -> Mod
     Args:
         model: before.
         steps: `(*batch, n, genes)` steps taken, best first, in units of sigma, without `factor`.
-        factor: `(*batch, genes)` see `stretch`.
+        factor: `(*batch, genes)` see `stretch`; genes that it stretches move no matter how small
+            sigma is, and would have it shrink before the others have settled.
         weights: see `weights_of`.
     """
     w = weights
@@ -252,8 +238,11 @@ def update(model: Model, steps: Tensor, factor: Tensor, weights: Weights) -> Mod
     white = _whitened(model, torch.cat([shift.unsqueeze(-2), steps[..., w.n_parents :, :]], -2))
     age = model.age + 1
     path_s = (1 - w.c_sigma) * model.path_s
-    path_s = path_s + math.sqrt(w.c_sigma * (2 - w.c_sigma) * w.mu_eff) * white[..., 0, :]
-    length = path_s.square().sum(-1).sqrt()
+    moves = math.sqrt(w.c_sigma * (2 - w.c_sigma) * w.mu_eff) * white[..., 0, :]
+    free = (factor <= 1).to(steps.dtype)
+    path_s = path_s + free * moves
+    share = free.mean(-1)  # of the genes that say how long the path is
+    length = ((free * path_s).square().sum(-1) / share.clamp(min=1 / d)).sqrt()
     settled = torch.sqrt(1 - (1 - w.c_sigma) ** (2 * age))
     holds = (length / settled < (1.4 + 2 / (d + 1)) * w.chi).to(steps.dtype).unsqueeze(-1)
     path_c = (1 - w.c_c) * model.path_c
@@ -272,6 +261,7 @@ def update(model: Model, steps: Tensor, factor: Tensor, weights: Weights) -> Mod
         spread = _matmul((full * steps).transpose(-1, -2).contiguous(), steps)
         cov = decay.unsqueeze(-1) * model.cov + w.c_1 * outer + w.c_mu * spread
     growth = (w.c_sigma / w.d_sigma * (length / w.chi - 1)).clamp(max=1.0)
+    growth = torch.where(share > 0, growth, 0.0)
     found = Model(
         model.mean + model.sigma.unsqueeze(-1) * factor * shift,
         model.sigma * torch.exp(growth), cov, model.basis, model.axes, path_s, path_c, age,

@@ -13,7 +13,6 @@ from torch import Tensor
 from promo_ray.errors import ConfigError
 from promo_ray.optimizers.cma import default_size
 from promo_ray.optimizers.covariance import (
-    FEW_GENES,
     centered,
     held,
     individuals,
@@ -46,7 +45,7 @@ from promo_ray.registry import register
 
 _MOST = 32  # largest run in multiples of the smallest
 _MOST_FULL = 150  # genes up to which runs learn a full covariance
-_CROSSED, _CROSSED_SHARE = 4, 0.75  # runs of differential evolution: populations, share of all
+_MOST_CROSSED = 10  # genes, whole numbers among them, up to which runs cross
 
 
 @register("auto")
@@ -61,8 +60,7 @@ class Memetic(PopulationMethod[MemeticState]):
        points given or a random one.
     3. CMA-ES runs start anew at random points, in turn with doubled populations and with small
        ones of varied step size, each kind with half of the evaluations (BIPOP, Hansen 2009).
-       With whole numbers among at most 10 genes, runs of differential evolution take the place of
-       the large ones, with three quarters of the evaluations.
+       With whole numbers among at most 10 genes, the large ones are runs of differential evolution.
 
     Genes without order keep the value of the best sample and change at a rate of one per sample.
     Islands of a batch are taken one by one on the host: fitness is batched, the method is not.
@@ -285,7 +283,7 @@ def _samples(state: MemeticState, control: Control, draws: Draws) -> Tensor:
 
 def _is_mixed(state: MemeticState) -> bool:
     """Few genes, whole numbers among them."""
-    return not state.space.is_real and state.space.n_genes <= FEW_GENES
+    return not state.space.is_real and state.space.n_genes <= _MOST_CROSSED
 
 
 def _crosses(state: MemeticState, control: Control) -> bool:

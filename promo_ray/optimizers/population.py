@@ -276,12 +276,14 @@ def _judged(fitness: Tensor, violation: Tensor | None, like: Tensor) -> tuple[Te
         if values is not None and values.shape != want:
             raise DataError(f"must have shape {tuple(want)}; got {tuple(values.shape)}", where=name)
     fitness = fitness.detach().to(like.device)
-    most = torch.finfo(like.dtype).max
-    is_finite = torch.isfinite(fitness)
-    fitness = torch.where(is_finite, fitness.clamp(-most, most).to(like.dtype), -_INF)
+    fitness = torch.nan_to_num(fitness, nan=-_INF, posinf=-_INF, neginf=-_INF)
+    if fitness.dtype != like.dtype:
+        most = torch.finfo(like.dtype).max
+        within = fitness.clamp(-most, most).to(like.dtype)
+        fitness = torch.where(fitness == -_INF, -_INF, within)
     if violation is None:
         return fitness, torch.zeros_like(fitness)
     violation = violation.detach().to(device=like.device, dtype=like.dtype)
     violation = torch.nan_to_num(violation, nan=_INF, posinf=_INF, neginf=_INF).clamp(min=0)
     # whoever could not be evaluated is worse than whoever breaks a rule
-    return fitness, torch.where(is_finite, violation, _INF)
+    return fitness, torch.where(fitness == -_INF, _INF, violation)

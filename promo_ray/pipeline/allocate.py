@@ -48,7 +48,7 @@ class AllocateConfig:
         tolerance: relative distance of the certified bound at which the solver stops.
     """
 
-    budget: Annotated[float, Field(ge=0)] | None = None
+    budget: Annotated[float, Field(gt=0)] | None = None
     budget_rate: Annotated[float, Field(gt=0, le=1)] = 0.3
     contact_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     capacity: Mapping[str, Annotated[int, Field(ge=0)]] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from promo_ray.design.genome import MenuSpace
 from promo_ray.design.grid import OfferGrid, offer_grid
 from promo_ray.design.judge import Finalist, Gain, Judgement
 from promo_ray.design.menu import MenuResult, Samples, search_menu
-from promo_ray.errors import ConfigError
+from promo_ray.errors import ConfigError, NoOfferAllowedError
 from promo_ray.pipeline.scoring import Scored, design_of, scored_sources, scorer_of
 from promo_ray.pipeline.stage import Context, StageResult, current, finished, skipped
 from promo_ray.seeding import uniforms
@@ -41,8 +42,9 @@ class DesignConfig:
         max_offers: offers in the menu at most, >= 1.
         support: `tried` = offers of the campaign log, whose gain the log can prove; `between` =
             also depths and thresholds between tried ones, judged by the model alone.
-        budget: see `allocate`, whose value holds if it is None.
-        budget_rate: see `allocate`, whose value holds if it is None.
+        budget: see `allocate`; in a campaign its values of both hold if both are None here, and
+            alone the stage then spends what the best offer to everybody costs.
+        budget_rate: see `budget`.
         fixed_cost: cost of running one more offer, currency units.
         constraints: rules of the menu, see `promo_ray.design.Constraints`.
         today: ids of the offers that run now: a menu to start from and to be judged beside.
@@ -55,7 +57,7 @@ class DesignConfig:
 
     max_offers: Annotated[int, Field(ge=1, le=32)] = 4
     support: Literal["tried", "between"] = "tried"
-    budget: Annotated[float, Field(ge=0)] | None = None
+    budget: Annotated[float, Field(gt=0)] | None = None
     budget_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     fixed_cost: Annotated[float, Field(ge=0)] = 0.0
     constraints: Constraints = Constraints()
@@ -66,6 +68,15 @@ class DesignConfig:
     ] = ("ga", "pso", "sa", "auto")
     max_evals: Annotated[int, Field(ge=1000)] = 10_000
     enumerate_up_to: Annotated[int, Field(ge=0)] = 0
+
+
+_LEAST_BUDGET = 1e-9  # per user, where the best offer costs nothing: the rest is as good as barred
+
+
+class _Part(NamedTuple):
+    u: NDArray[np.float64]
+    value: NDArray[np.float32]
+    cost: NDArray[np.float32]
 
 
 class _Drawn(NamedTuple):
@@ -84,13 +95,18 @@ def run(config: DesignConfig, context: Context) -> StageResult:
     currency = design_of(context)["currency"]
     tried = context.store.read(RESPONSE_MODEL).table("offers")
     grid = offer_grid(tried, config.support, currency)
+    space = MenuSpace(grid, config.max_offers, constraints=config.constraints)
+    if not space.n_allowed:
+        raise NoOfferAllowedError(
+            f"design.constraints must allow at least one offer; none of {len(grid)} is allowed"
+        )
     drawn = _draw(config, context, grid)
     made_from = fingerprint("menu", __version__, resolve(config), context.seed, inputs)
     checkpoint = f".design-{made_from[:16]}"  # a search of other settings has another place
     context.store.sweep(".design-", keep=checkpoint)
     result = search_menu(
         drawn.samples,
-        MenuSpace(grid, config.max_offers, constraints=config.constraints),
+        space,
         budget_per_user=_budget(config, drawn),
         today=_today(config, grid),
         fixed_cost=config.fixed_cost / max(1, drawn.n),
@@ -103,9 +119,19 @@ def run(config: DesignConfig, context: Context) -> StageResult:
         checkpoint_uri=f"{context.store.uri}/{checkpoint}",
         progress=context.progress,
     )
-    _write(config, context, grid, result, inputs)
     context.store.sweep(".design-")
+    if not result.menu:
+        return skipped("design", NO_OFFER_PAYS, context, [OFFER_SET])
+    _write(config, context, grid, result, inputs)
     return finished("design", context, [OFFER_SET], started)
+
+
+NO_OFFER_PAYS = "no offer is worth its cost within the budget and the rules"
+
+
+def absent(context: Context) -> str:
+    """Why there is no menu of offers, after the stage ran."""
+    return missing(context) or NO_OFFER_PAYS
 
 
 def missing(context: Context) -> str:
@@ -123,7 +149,8 @@ def _budget(config: DesignConfig, drawn: _Drawn) -> float:
     able = np.isfinite(values)
     value = np.where(able, values, 0.0).sum(axis=1, dtype=np.float64)
     cost = np.where(able, costs, 0.0).mean(axis=1, dtype=np.float64)
-    return (config.budget_rate or 1.0) * float(cost[int(value.argmax())])
+    budget = (config.budget_rate or 1.0) * float(cost[int(value.argmax())])
+    return max(budget, _LEAST_BUDGET)
 
 
 def _draw(config: DesignConfig, context: Context, grid: OfferGrid) -> _Drawn:
@@ -136,10 +163,14 @@ def _draw(config: DesignConfig, context: Context, grid: OfferGrid) -> _Drawn:
         _sampled, context.seed, rate, progress=context.progress, stage="sample users"
     )
     resident.release()
-    samples = (
-        Sample(*(np.concatenate([p[i][j] for p in parts]) for j in range(2))) for i in range(3)
-    )
-    return _Drawn(n, Samples(*samples))
+    return _Drawn(n, Samples(*(_shuffled([part[i] for part in parts]) for i in range(3))))
+
+
+def _shuffled(parts: Sequence[_Part]) -> Sample:
+    """Users in the order of their draws: races and searches begin with the first of them."""
+    u, value, cost = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    order = np.argsort(u, kind="stable")
+    return Sample(value[order], cost[order])
 
 
 def _today(config: DesignConfig, grid: OfferGrid) -> tuple[int, ...] | None:
@@ -154,15 +185,13 @@ def _count(shard: Scored) -> int:
     return len(shard.user_ids)
 
 
-def _sampled(
-    shard: Scored, seed: int, rate: float
-) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Value and cost of the shard's users who search, race and judge."""
+def _sampled(shard: Scored, seed: int, rate: float) -> list[_Part]:
+    """The shard's users who search, race and judge."""
     u = uniforms(seed, "design.sample", shard.keys)[:, 0]
     edges = (0.0, rate, 1.5 * rate, 2.5 * rate)
     chosen = [(u >= low) & (u < high) for low, high in itertools.pairwise(edges)]
     return [
-        (shard.value[rows].astype(np.float32), shard.cost[rows].astype(np.float32))
+        _Part(u[rows], shard.value[rows].astype(np.float32), shard.cost[rows].astype(np.float32))
         for rows in chosen
     ]
 
@@ -174,13 +203,14 @@ def _write(
     result: MenuResult,
     inputs: dict[str, str],
 ) -> None:
-    chosen = list(result.menu) or [result.judged.single_offer]
-    offers = grid.offers(design_of(context)["currency"])
+    chosen = list(result.menu)
+    offers = result.executable(design_of(context)["currency"])
+    single = result.judged.single_offer
     with context.store.write(
         OFFER_SET, config=resolve(config), seed=context.seed, inputs=inputs
     ) as writer:
         writer.table("offers", grid.terms.take(chosen))
-        writer.json("offers", [orjson.loads(offers[i].to_json()) for i in chosen])
+        writer.json("offers", [orjson.loads(offer.to_json()) for offer in offers])
         writer.json(
             "search",
             {
@@ -192,10 +222,10 @@ def _write(
                 "is_enumerated": result.enumerated,
                 "search_value": result.search_value,
                 "judged": _plain(result.judged),
-                "single_offer": grid.terms["label"][result.judged.single_offer].as_py(),
+                "single_offer": None if single is None else grid.terms["label"][single].as_py(),
                 "is_tried": [bool(grid.is_tried[i]) for i in chosen],
                 "is_between": [bool(grid.is_between[i]) for i in chosen],
-                "words": [offers[i].describe() for i in chosen],
+                "words": [offer.describe() for offer in offers],
                 "finalists": [_named(f, grid) for f in result.finalists],
                 "bindings": [_named(b, grid) for b in result.bindings],
             },

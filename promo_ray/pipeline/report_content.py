@@ -32,7 +32,7 @@ _STAGES = (
     ("profile", USER_PROFILES, None),
     ("response", RESPONSE_MODEL, response.missing),
     ("price", PRICE_PLAN, price.missing),
-    ("design", OFFER_SET, design.missing),
+    ("design", OFFER_SET, design.absent),
     ("allocate", ASSIGNMENT, allocate.missing),
     ("recommend", RECOMMENDER, recommend.missing),
 )

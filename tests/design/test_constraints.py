@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from promo_ray.bench.design_rules import count_violations, random_space, violations_of
+from promo_ray.bench.design_rules import BASKETS, count_violations, random_space, violations_of
 from promo_ray.config import parse
 from promo_ray.design import Constraints, MenuSpace
 from promo_ray.design.local import mended
@@ -36,8 +36,8 @@ def test_the_check_itself_sees_what_is_broken() -> None:
     names = tuple(IDS[SPACE.parts(v)[0]] for v in (a, b))
     for rules, want in (
         (Constraints(max_offers=1), "max_offers"),
-        (Constraints(max_depth_rate=0.01, typical_basket=40.0), "max_depth_rate"),
-        (Constraints(min_margin_rate=0.5, margin_rate={"": 0.5}, typical_basket=40.0),
+        (Constraints(max_depth_rate=0.01, typical_basket=BASKETS), "max_depth_rate"),
+        (Constraints(min_margin_rate=0.5, margin_rate={"": 0.5}, typical_basket=BASKETS),
          "min_margin_rate"),
         (Constraints(mechanics=("spend_threshold",)), "mechanics"),
         (Constraints(forbidden_pairs=(names,)), "forbidden_pairs"),  # type: ignore[arg-type]
@@ -52,20 +52,33 @@ def test_an_offer_too_deep_gives_way_to_the_deepest_allowed_one() -> None:
     rows = place("percent_off", scope="tea")
     depths = [SPACE.grid.terms["depth_rate"][i].as_py() for i in rows]
     limit = depths[1] + 0.01
-    tight = SPACE.under(Constraints(max_depth_rate=limit, typical_basket=40.0))
+    tight = SPACE.under(Constraints(max_depth_rate=limit, typical_basket=BASKETS))
     (menu,) = mended(tight, [(SPACE.variant(rows[-1]),)])
     assert [SPACE.parts(v)[0] for v in menu] == [rows[1]]
-    none = SPACE.under(Constraints(max_depth_rate=0.0, typical_basket=40.0))
+    none = SPACE.under(Constraints(max_depth_rate=0.0, typical_basket=BASKETS))
     assert mended(none, [(SPACE.variant(rows[-1]),)]) == [()]
 
 
 def test_the_margin_floor_counts_on_what_is_paid() -> None:
     """At margin 0.4 and floor 0.25, d may be (0.4 - 0.25) / 0.75 = 0.2 and not more."""
-    rules = Constraints(min_margin_rate=0.25, margin_rate=0.4, typical_basket=40.0)
+    rules = Constraints(min_margin_rate=0.25, margin_rate=0.4, typical_basket=BASKETS)
     mended_rows = SPACE.under(rules)._mended
     for i in place("percent_off"):
         depth = SPACE.grid.terms["depth_rate"][i].as_py()
         assert (mended_rows[i] == i) == (depth <= 0.2 + 1e-9)
+
+
+def test_an_amount_off_a_scope_is_held_against_what_is_spent_there() -> None:
+    """4 off tea, of which an order holds 25, is 0.16; of the whole basket of 40 it is 0.1."""
+    rules = Constraints(max_depth_rate=0.15, typical_basket=BASKETS)
+    kept = SPACE.under(rules)._mended
+    for i in place("amount_off"):
+        row = SPACE.grid.terms.slice(i, 1).to_pylist()[0]
+        assert (kept[i] == i) == (row["amount"] / BASKETS[row["scope"] or ""] <= 0.15)
+    with pytest.raises(ConfigError, match="typical_basket must be given for scope 'tea'"):
+        SPACE.under(Constraints(max_depth_rate=0.15, typical_basket=40.0))
+    # offers that other rules bar need no basket
+    SPACE.under(Constraints(max_depth_rate=0.15, mechanics=("percent_off",)))
 
 
 def test_of_two_that_exclude_one_another_the_better_stays() -> None:

@@ -85,6 +85,28 @@ def test_an_empty_audience_and_a_missing_column_are_named() -> None:
         audience_of("member", PLANS["member"], PROFILES.drop(["attr_is_member"]))
 
 
+def test_a_text_is_no_number_and_null_is_no_text() -> None:
+    bad = PROFILES.set_column(0, "frequency", pa.array(["x"] * N))
+    with pytest.raises(DataError, match=r"plans\.welcome\.audience: column 'frequency' must hold"):
+        audience_of("welcome", PLANS["welcome"], bad)
+    rule = {"audience": [{"column": "segment", "is_in": ["None", "a"]}]}
+    plan = plans_of({"low_frequency": rule})["low_frequency"]
+    table = pa.table({"segment": [None, "a"]})
+    assert audience_of("low_frequency", plan, table).tolist() == [False, True]
+    few = pa.table({"frequency": [1, None, 1, 5], "tenure_days": [1.0, 1.0, None, 1.0]})
+    assert audience_of("welcome", PLANS["welcome"], few).tolist() == [True, False, False, False]
+
+
+def test_a_plan_holds_users_out_of_its_offers() -> None:
+    found = plan_menu(
+        "holiday", PLANS["holiday"], Linear(), USERS, PROFILES, MenuSpace(GRID, 4), 100.0,
+        outcome_sd=20.0, max_evals=200,
+    )  # fmt: skip
+    offers = found.executable()
+    assert offers
+    assert {(o.audience.holdout_bp, o.audience.salt) for o in offers} == {(1_000, "plan holiday")}
+
+
 def test_all_plans_come_from_one_config() -> None:
     own = {"goal": "x", "metric": "margin", "goal_days": 7, "mechanics": ["percent_off"]}
     plans = plans_of({"win_back": {"holdout_rate": 0.2}, "birthday": own})
@@ -97,9 +119,12 @@ def test_all_plans_come_from_one_config() -> None:
         ({"welcome": {"holdout_rate": 1.0}}, "plans.welcome.*holdout_rate"),
         ({"birthday": {"goal": "x"}}, "plans.birthday"),
         ({"welcome": 3}, "plans.welcome must be a section"),
+        ([1], "plans must be a section"),
+        ({"welcome": {"mechanics": ["foo"]}}, "mechanics must be of .*'foo'"),
+        ({"welcome": {"max_tries": 3}}, "max_tries"),
     ):
         with pytest.raises(ConfigError, match=match):
-            plans_of(settings)
+            plans_of(settings)  # type: ignore[arg-type]
 
 
 def test_the_detectable_effect_is_found_with_the_power_of_the_plan() -> None:

@@ -7,10 +7,20 @@ import pyarrow as pa
 import pytest
 
 from promo_ray.artifacts.columns import OFFER_TERMS
-from promo_ray.design import GridSteps, Sample, Variants, Window, propose_bundles, wide_grid
+from promo_ray.design import (
+    GridSteps,
+    Predicted,
+    Sample,
+    Variants,
+    Window,
+    offer_grid,
+    propose_bundles,
+    wide_grid,
+)
 from promo_ray.design.columns import Channel
 from promo_ray.design.wide_grid import good_looking
 from promo_ray.errors import ConfigError, DataError
+from promo_ray.response.surface import SurfaceEffects
 
 BASKETS = np.random.default_rng(0).lognormal(3.8, 0.5, 1_000)
 
@@ -113,3 +123,36 @@ def test_variants_are_offers_for_a_segment_in_a_window_by_a_channel() -> None:
     assert cost[:, 0].tolist() == [1.5, 2.5, 1.0, 2.0] * 2
     assert columns.users(slice(1, 2)).take(np.array([1]))[0].tolist() == [[3.0]]
     assert columns.digest() != columns.users(slice(1, 2)).digest()
+
+
+@pytest.mark.parametrize(("currency", "unit"), [("JPY", 1.0), ("USD", 0.01)])
+def test_amounts_are_whole_minor_units(currency: str, unit: float) -> None:
+    baskets = np.array([30.0, 40.0, 50.0]) * unit
+    tried = wide_grid(baskets, currency=currency)
+    between = offer_grid(tried.terms, "between", currency)
+    for grid in (tried, between):
+        for row in grid.terms.to_pylist():
+            if row["amount"] is not None:
+                assert row["amount"] >= unit
+                assert row["amount"] / unit == pytest.approx(round(row["amount"] / unit))
+
+
+def test_a_scope_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="scopes must be unique"):
+        wide_grid([10.0, 20.0], scopes=("a", "a"))
+
+
+def test_surfaces_that_differ_in_a_late_offer_have_other_digests() -> None:
+    class Last:
+        def __init__(self, value: float) -> None:
+            self.value = value
+
+        def effects(self, x: Any, basket: Any, offers: pa.Table) -> SurfaceEffects:
+            deep = offers["depth_rate"].to_numpy(zero_copy_only=False) > 0.45
+            found = np.where(deep, self.value, 0.0) * (x[:, :1] > 90)
+            return SurfaceEffects(found, np.zeros_like(found))
+
+    grid = wide_grid([10.0, 20.0], steps=GridSteps(mechanics=("percent_off",)), scopes=("a", "b"))
+    x = np.arange(100.0)[:, None]
+    one, two = (Predicted((Last(v),), x, np.ones(100), grid.terms).digest() for v in (1.0, 2.0))
+    assert one != two

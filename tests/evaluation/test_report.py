@@ -269,13 +269,13 @@ def test_the_page_opens_with_the_verdict_and_holds_every_section(full: str) -> N
         "15% off everything",
         "69 % of what a planner who foresaw",
         "The models promised $1.31 per user",
-        "4,598,126 possible ones",
+        "4,598,126 possible menus",
         "cross-fitted AIPW",
         "3f2a77c1",
         "prior scale 0.8, ridge 1",
     ):
         assert words in text
-    assert "Not run" not in text
+    assert "Not known" not in text
     assert page.counts["figure"] == 8
     assert page.counts["caption"] == page.counts["table"]
     assert len([label for label in page.labels if label]) >= 8 + page.counts["table"]
@@ -305,8 +305,8 @@ def test_without_any_input_every_section_says_why_it_is_missing() -> None:
     page, text = _read(html)
     assert "Nobody knows yet what this plan earns: there is no campaign log." in text
     assert "Not evaluated" in text
-    assert text.count("Not run: there is no campaign log.") == 4
-    assert text.count("Not run: there was no input for it.") == 9
+    assert text.count("Not known: there is no campaign log.") == 4
+    assert text.count("Not known: there was no input for it.") == 9
     assert page.counts.get("figure") is None
     assert len(html) < 50_000
 
@@ -406,6 +406,18 @@ def test_a_failed_or_missing_check_takes_the_proof_away() -> None:
     found = verdict(_estimates(), failed, "USD", "")
     assert (found.status, found.reasons) == ("unproven", ("Failed checks: Group sizes.",))
     assert verdict(_estimates(), None, "USD", "").status == "unproven"
+
+
+def test_a_withheld_estimate_is_told_with_its_reason() -> None:
+    estimates = _estimates()
+    why = "effective sample size must be at least 100; got 44 of 300 rows"
+    own = {"value": 3.0, "low": None, "high": None, "ess": 44.0, "withheld": why}
+    estimates["policies"]["policy"]["against_none"] = own
+    found = verdict(estimates, CHECKS, "USD", "")
+    assert (found.status, found.label) == ("unproven", "Not proven")
+    assert found.reasons == (f"E{why[1:]}.",)
+    _, text = _read(render_report(ReportContent(title="Few users", estimates=estimates)))
+    assert f"Not known: E{why[1:]}." in text
 
 
 def test_rare_outcomes_are_told_per_100_users() -> None:

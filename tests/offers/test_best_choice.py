@@ -27,8 +27,9 @@ def ways_to_get(
 ) -> Iterator[tuple[CartLine, ...]]:
     """Units got in every way to do a deal so often."""
     n = len(cart)
-    can_get = [i for i in range(n) if cart[i].list_price > 0 and deal.get.holds(cart[i])]
-    can_buy = [i for i in range(n) if deal.buy.holds(cart[i])]
+    paid = [i for i in range(n) if cart[i].list_price > 0]
+    can_get = [i for i in paid if deal.get.holds(cart[i])]
+    can_buy = [i for i in paid if deal.buy.holds(cart[i])]
     for got in combinations(can_get, times * deal.get.quantity):
         if len(set(can_buy) - set(got)) >= times * deal.buy.quantity:
             yield tuple(cart[i] for i in got)

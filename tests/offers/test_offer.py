@@ -342,6 +342,37 @@ def test_exclusive_offers_that_never_meet_may_share_a_priority() -> None:
             percent("b", stacking=alone, window=Window(start_at=new_year)),
         ]
     )
+    here, there = Audience(countries=("AT",)), Audience(countries=("CH",))
+    check_offers(
+        [
+            percent("a", stacking=alone, audience=here),
+            percent("b", stacking=alone, audience=there),
+        ]
+    )
+    tea, food = Scope.of(categories=("food > tea",)), Scope.of(categories=("food",))
+    check_offers(
+        [
+            percent("a", stacking=alone, scope=tea),
+            percent("b", stacking=alone, scope=Scope.of(categories=("care",))),
+        ]
+    )
+    with pytest.raises(DataError, match="must not overlap"):
+        check_offers(
+            [percent("a", stacking=alone, scope=tea), percent("b", stacking=alone, scope=food)]
+        )
+
+
+def test_every_pair_of_exclusive_offers_is_looked_at() -> None:
+    alone = Stacking(exclusive=True)
+    scopes = [Scope.of(products=(name,)) for name in ("i1", "i2", "i2")]
+    offers = [percent(f"o{i}", stacking=alone, scope=x) for i, x in enumerate(scopes)]
+    with pytest.raises(DataError, match=r"offer 'o2': .*'o1'"):
+        check_offers(offers)
+    # of the order: whatever they cover, the first closes the layer
+    closing = Stacking(exclusive=True, layer="order")
+    apart = [percent(f"o{i}", stacking=closing, scope=x) for i, x in enumerate(scopes[:2])]
+    with pytest.raises(DataError, match="must not overlap"):
+        check_offers(apart)
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,15 @@ def test_units_bought_for_a_deal_are_used_up() -> None:
     assert savings(priced) == {"x": 10_00, "y": 1_00}  # y has the third unit alone
 
 
+def test_what_costs_nothing_buys_nothing() -> None:
+    deal = offer("x", BuyGet())
+    sample = price([line("sample", 0), line("shoe", 60_00)], deal)
+    assert (pays(sample), reasons(sample)) == ([0, 60_00], {"x": "too_few_units"})
+    # the mug that the first deal gave away does not buy the other one
+    both = price([line("mug", 10_00, 2)], deal, offer("y", BuyGet()))
+    assert both.totals.pay == 10_00
+
+
 def test_free_shipping_by_method_and_up_to_an_amount() -> None:
     for methods, saving in (((), 3_00), (("post",), 3_00), (("bike",), 0)):
         free = offer("s", FreeShipping(max_amount=3_00, methods=methods))

@@ -72,6 +72,15 @@ def test_annealing_reaches_the_bottom_of_rastrigin_within_40_000_evaluations() -
     assert result.stop_reason == "target"
 
 
+@pytest.mark.parametrize("schedule", ["geometric", "adaptive"])
+def test_cold_chains_still_leave_their_peaks(schedule: str) -> None:
+    # with normal steps of one size for all genes they end on peaks about 8 below the top
+    space = SearchSpace.box([-5.12] * 10, [5.12] * 10)
+    method = SimulatedAnnealing(schedule=schedule)
+    result = optimize(rastrigin, space, method, 10_000, seed=0, device="cpu")
+    assert result.best_fitness > -0.5
+
+
 @pytest.mark.skipif(native.kernel is None, reason="the kernels are not built")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("method", METHODS[:9], ids=repr)

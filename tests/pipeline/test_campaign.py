@@ -19,7 +19,7 @@ from promo_ray.artifacts.evaluation import EVALUATION
 from promo_ray.artifacts.user_profiles import USER_PROFILES
 from promo_ray.config import parse
 from promo_ray.decisions import Decider, DecisionBundle, DecisionRequest
-from promo_ray.errors import ConfigError
+from promo_ray.errors import ConfigError, NoOfferAllowedError
 from promo_ray.pipeline import campaign
 from promo_ray.seeding import keys_of
 
@@ -48,6 +48,36 @@ def test_a_second_run_does_nothing(small_run: Path, small_settings: dict[str, An
     results = campaign.run(_config(small_settings, small_run))
     assert {r.status for r in results} == {"current"}
     assert before == {p: p.stat().st_mtime_ns for p in small_run.rglob("*") if p.is_file()}
+
+
+def test_no_menu_is_written_when_no_offer_pays(
+    small_run: Path, small_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(small_run, out)
+    changed = {**small_settings["design"], "fixed_cost": 1e9}
+    results = {r.stage: r for r in campaign.run(_config(small_settings, out, design=changed))}
+    assert results["design"].status == results["allocate"].status == "skipped"
+    assert "no offer is worth its cost" in results["design"].note
+    assert not (out / "offer_set").exists()
+    assert "no offer is worth its cost" in (out / "evaluation" / "report.html").read_text()
+
+
+def test_rules_that_allow_no_offer_end_the_run(
+    small_run: Path, small_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(small_run, out)
+    changed = {**small_settings["design"], "constraints": {"mechanics": []}}
+    with pytest.raises(NoOfferAllowedError, match=r"design\.constraints must allow") as caught:
+        campaign.run(_config(small_settings, out, design=changed))
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("stage", ["design", "allocate"])
+def test_a_budget_of_0_is_refused(stage: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"{stage}\.budget.* 0"):
+        _config({}, tmp_path, **{stage: {"budget": 0}})
 
 
 def test_a_changed_setting_runs_its_stage_and_those_after_it(

@@ -23,7 +23,7 @@ class BuyGet(Mechanic):
     is already zero are never got.
 
     Attributes:
-        buy: units that must be paid as they are.
+        buy: units that must be paid as they are; those that cost nothing buy nothing.
         get: units that get cheaper.
         bp: basis points off a unit got; 10,000 = free.
         pick: `cheapest` or `dearest` units of the `get` scope are got.
@@ -50,7 +50,7 @@ class BuyGet(Mechanic):
         partition matroid (at most nb - times * b of them may be of the buy scope), so the greedy
         choice by price is the best one.
         """
-        to_buy = [u.quantity if self.buy.holds(u.line) else 0 for u in units]
+        to_buy = [u.quantity if u.price > 0 and self.buy.holds(u.line) else 0 for u in units]
         to_get = [u.quantity if u.price > 0 and self.get.holds(u.line) else 0 for u in units]
         n_buy, n_get = sum(to_buy), sum(to_get)
         n_either = sum(max(b, g) for b, g in zip(to_buy, to_get, strict=True))

@@ -1,1 +1,23 @@
 """How outcomes and costs respond to offers: uplift learners and the response surface."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from promo_ray.response.response_models import response_scores
+    from promo_ray.response.surface import ResponseSurface
+    from promo_ray.response.uplift_model import UpliftModel
+
+__all__ = ["ResponseSurface", "UpliftModel", "response_scores"]
+
+_HOMES = {
+    "ResponseSurface": "surface",
+    "UpliftModel": "uplift_model",
+    "response_scores": "response_models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

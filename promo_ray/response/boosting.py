@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingRegressor
+from scipy.special import logit
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from promo_ray.errors import ConfigError
 from promo_ray.execution.threads import single_threaded
@@ -49,19 +50,27 @@ class Boosting:
         y: Floats,
         weight: Floats | None = None,
         monotone: Sequence[int] | None = None,
+        *,
+        is_binary: bool = False,
     ) -> TreeEnsemble:
-        """Least-squares ensemble; the same bits for the same input on one platform.
+        """Least-squares or logistic ensemble; the same bits for the same input on one platform.
 
         Args:
             x: `(n, d)` float64; with no column or no row the ensemble is the mean of `y`.
             y: `(n,)` float64.
             weight: `(n,)` float64 row weights.
             monotone: `(d,)` 1 where the prediction must not fall in the column, 0 elsewhere.
+            is_binary: `y` holds 0 and 1; the ensemble then sums to log-odds.
         """
-        if not x.size:
-            return _constant(float(np.average(y, weights=weight)) if len(y) else 0.0, x.shape[1])
+        is_flat = is_binary and (not len(y) or y.min() == y.max())
+        if not x.size or is_flat:
+            mean = float(np.average(y, weights=weight)) if len(y) else 0.0
+            if is_binary:
+                mean = float(logit((mean * len(y) + 0.5) / (len(y) + 1.0)))
+            return _constant(mean, x.shape[1])
         snapped, edges = _snap(x)
-        model = HistGradientBoostingRegressor(
+        family = HistGradientBoostingClassifier if is_binary else HistGradientBoostingRegressor
+        model = family(
             max_iter=self.max_iter,
             max_leaf_nodes=self.max_leaf_nodes,
             min_samples_leaf=self.min_samples_leaf,

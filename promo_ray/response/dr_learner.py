@@ -160,9 +160,13 @@ class DrLearner:
         )
         return FittedEffects(effects, np.stack([f.out_of_fold for f in found], axis=1))
 
+    def learn(self, trial: Trial) -> ArmEffects:
+        """See `Learner.learn`."""
+        return self.fit(trial).effects
+
     def _arm(self, trial: Trial, target: Floats, baseline: Floats, z: Floats, n_arm: int) -> _Arm:
         folds, n_folds = trial.folds, trial.n_folds
-        weight = baseline.mean() / baseline
+        weight = trial.weight * baseline.mean() / baseline
         sheer = np.ones((len(target), 1))
         free = np.zeros(1, dtype=bool)
         constant = ridge(sheer, target, weight, folds, n_folds, free)

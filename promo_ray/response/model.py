@@ -303,6 +303,7 @@ def _trial(log: TrialLog, n_arms: int, seed: int, is_net: bool) -> Trial:
         outcome=outcome + cost if is_net else outcome,
         cost=cost,
         propensity=propensities(log.propensity, "propensity", arm, n_arms),
+        weight=np.ones(n),
         folds=folds,
         n_arms=n_arms,
         n_folds=N_INNER_FOLDS,

@@ -94,14 +94,15 @@ def cross_fitted_mean(
 def balancing_weights(trial: Trial) -> tuple[Floats, Floats]:
     """Weights under which the arm is independent of the features, and the arms' shares.
 
-    A row weighs share of its arm / propensity (stabilized inverse propensity; Robins, Hernan and
-    Brumback 2000), so that only the propensity of the arm taken is needed.
+    A row weighs its own weight x share of its arm / propensity (stabilized inverse propensity;
+    Robins, Hernan and Brumback 2000), so that only the propensity of the arm taken is needed.
 
     Returns:
         `(n,)` and `(n_arms,)` float64.
     """
-    shares = np.bincount(trial.arm, minlength=trial.n_arms) / max(1, len(trial.arm))
-    return shares[trial.arm] / trial.propensity, shares
+    total = max(float(trial.weight.sum()), np.finfo(np.float64).tiny)
+    shares = np.bincount(trial.arm, trial.weight, minlength=trial.n_arms).astype(float) / total
+    return trial.weight * shares[trial.arm] / trial.propensity, shares
 
 
 def arm_outcomes(

@@ -97,3 +97,31 @@ def stack_weights(
         return found
     total = float(found.sum())
     return found / total if total > 0 else np.eye(len(found))[0]
+
+
+def stack_toward(
+    columns: Floats, target: Floats, weight: Floats, prior: Floats, pull: float
+) -> Floats:
+    """Weights >= 0 of centered predictions, least squares, pulled toward a prior.
+
+    Args:
+        columns: `(n, k)` float64 predictions, centered.
+        target: `(n,)` float64, centered.
+        weight: `(n,)` float64 > 0.
+        prior: `(k,)` float64 >= 0 weights before any evidence.
+        pull: penalty on the distance from `prior`, over the mean diagonal of the Gram matrix.
+
+    Returns:
+        `(k,)` float64 >= 0; `prior` where the columns are all 0.
+    """
+    k = columns.shape[1]
+    root = np.sqrt(weight)[:, None]
+    left = columns * root
+    unit = np.sqrt(float((left**2).sum()) / k)
+    if unit <= np.finfo(np.float64).tiny:
+        return prior.copy()
+    tied = np.sqrt(pull) * unit * np.eye(k)
+    q, r = np.linalg.qr(left)
+    side = q.T @ (target * root[:, 0])
+    found = nnls(np.vstack([r, tied]), np.concatenate([side, tied @ prior]))[0]
+    return np.asarray(found, dtype=np.float64)

@@ -21,6 +21,7 @@ class Trial(NamedTuple):
         outcome: `(n,)` float64 outcome.
         cost: `(n,)` float64 discount given, currency units; 0 if the outcome has no discount.
         propensity: `(n,)` float64 probability of the arm, in (0, 1].
+        weight: `(n,)` float64 > 0 of the row in every mean, 1 unless rows stand for several.
         folds: `(n,)` int64 fold of the row's user.
         n_arms: arms, control included.
         n_folds: folds.
@@ -31,6 +32,7 @@ class Trial(NamedTuple):
     outcome: NDArray[np.float64]
     cost: NDArray[np.float64]
     propensity: NDArray[np.float64]
+    weight: NDArray[np.float64]
     folds: NDArray[np.int64]
     n_arms: int
     n_folds: int
@@ -43,8 +45,17 @@ class Trial(NamedTuple):
             outcome=self.outcome[which],
             cost=self.cost[which],
             propensity=self.propensity[which],
+            weight=self.weight[which],
             folds=self.folds[which],
         )
+
+    def pair(self, arm: int) -> Trial:
+        """The rows of control and of one arm, which becomes arm 1.
+
+        The propensities stay those among all arms: `balancing_weights` scales by the shares.
+        """
+        part = self.rows((self.arm == 0) | (self.arm == arm))
+        return part._replace(arm=(part.arm > 0).astype(np.int64), n_arms=2)
 
 
 def folds_of(groups: ArrayLike | None, n: int, n_folds: int, seed: int) -> NDArray[np.int64]:
@@ -98,6 +109,7 @@ def check_trial(
         outcome=finite_vector(outcome, "outcome", n),
         cost=np.zeros(n) if cost is None else finite_vector(cost, "cost", n),
         propensity=propensities(propensity, "propensity", arm, k),
+        weight=np.ones(n),
         folds=folds_of(groups, n, n_folds, seed),
         n_arms=k,
         n_folds=n_folds,

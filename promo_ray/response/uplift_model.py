@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student_t
 
-from promo_ray.errors import DataError
+from promo_ray.errors import ConfigError, DataError
+from promo_ray.numerics.tree_ensemble import TreeEnsemble
 from promo_ray.registry import build
+from promo_ray.response.auto import Auto, AutoEffects
 from promo_ray.response.boosting import Boosting
 from promo_ray.response.dr_learner import CANDIDATES, ArmEffects
-from promo_ray.response.inputs import arms, finite_matrix, finite_vector, propensities
+from promo_ray.response.effects import Effects
+from promo_ray.response.features import Encoder
+from promo_ray.response.inputs import arms, finite_vector, group_codes, propensities
 from promo_ray.response.nuisance import estimate_propensity
+from promo_ray.response.s_learner import with_arm
 from promo_ray.response.trial import Trial, folds_of
+from promo_ray.seeding import keys_of, uniforms
+
+Floats = NDArray[np.float64]
 
 _COST_BOOSTING = Boosting(max_iter=100, min_samples_leaf=50)
+_N_HALVES = 20  # fits on half of the users behind an interval
+
+
+class _Fitted(NamedTuple):
+    learner: Any
+    encoder: Encoder
+    effects: Effects
+    cost: TreeEnsemble | None
+    trial: Trial
+    user: NDArray[np.int64]
 
 
 class UpliftModel:
@@ -24,7 +43,7 @@ class UpliftModel:
     >>> import numpy as np
     >>> x = np.linspace(-1, 1, 2000)[:, None]
     >>> arm = np.arange(2000) % 2
-    >>> model = UpliftModel(n_folds=2).fit(x, arm, 1.0 + 2.0 * arm, np.full(2000, 0.5))
+    >>> model = UpliftModel("dr", n_folds=2).fit(x, arm, 1.0 + 2.0 * arm, np.full(2000, 0.5))
     >>> model.predict(x[:1]).round(1).tolist()
     [[0.0, 2.0]]
 
@@ -34,7 +53,7 @@ class UpliftModel:
 
     def __init__(
         self,
-        learner: str = "dr",
+        learner: str = "auto",
         random_state: int = 0,
         n_folds: int = 5,
         **hyperparameters: Any,
@@ -43,7 +62,7 @@ class UpliftModel:
 
         Args:
             learner: method of the family `response`.
-            random_state: seed of the folds.
+            random_state: seed of the folds and of the halves behind intervals.
             n_folds: folds of the cross-fitting, >= 2.
             hyperparameters: of the learner.
         """
@@ -52,8 +71,8 @@ class UpliftModel:
         self.n_folds = n_folds
         self.hyperparameters = hyperparameters
         self.n_arms = 0
-        self._effects: ArmEffects | None = None
-        self._cost: Any = None
+        self._fit: _Fitted | None = None
+        self._halves: tuple[Effects, ...] = ()
 
     def fit(
         self,
@@ -63,25 +82,28 @@ class UpliftModel:
         propensity: ArrayLike | None = None,
         cost: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> UpliftModel:
-        """Learn from a trial or a log with known propensities.
+        """Learn from a trial or a log.
 
         Args:
-            x: `(n, d)` finite features.
+            x: `(n, d)` features: numbers, NaN or None = missing, or texts (categories).
             treatment: `(n,)` arms 0 (control) .. K - 1, each present.
-            outcome: `(n,)` outcome.
+            outcome: `(n,)` outcome: 0/1, money, or any number.
             propensity: `(n,)` probability of the row's arm, or `(n, K)`, in (0, 1]; if None, a
                 cross-fitted multinomial logistic estimate, kept above 0.01.
             cost: `(n,)` discount given, if the outcome is net of it. The effect is then learned
                 before discount, where it is smoother, and the expected discount taken off.
             groups: `(n,)` user of each row; a user's rows stay in one fold.
+            sample_weight: `(n,)` weight of each row, > 0; 1 if None.
 
         Raises:
             DataError: bad shape or value, the argument named.
             ConfigError: unknown learner or hyperparameter.
         """
         method = build("response", {"method": self.learner, **self.hyperparameters})
-        features = finite_matrix(x, "x")
+        encoder = Encoder.fit(x)
+        features = encoder.transform(x)
         n = len(features)
         arm = arms(treatment, "treatment", n)
         n_arms = int(arm.max()) + 1
@@ -98,20 +120,24 @@ class UpliftModel:
             outcome=y if discount is None else y + discount,
             cost=np.zeros(n) if discount is None else discount,
             propensity=known,
+            weight=_weights(sample_weight, n),
             folds=folds,
             n_arms=n_arms,
             n_folds=self.n_folds,
         )
-        self.n_arms = n_arms
-        self._effects = method.fit(trial).effects
-        self._cost = None if discount is None else self._fit_cost(trial)
+        _check_folds(trial)
+        own_cost = None if discount is None else _fit_cost(trial)
+        self._fit = _Fitted(
+            method, encoder, method.learn(trial), own_cost, trial, group_codes(groups, n)
+        )
+        self.n_arms, self._halves = n_arms, ()
         return self
 
-    def predict(self, x: ArrayLike) -> NDArray[np.float64]:
+    def predict(self, x: ArrayLike) -> Floats:
         """Effect of each arm against control.
 
         Args:
-            x: `(n, d)` finite features.
+            x: `(n, d)` features as in `fit`.
 
         Returns:
             `(n, n_arms)` float64 in outcome units; column 0 (control) is 0.
@@ -119,47 +145,120 @@ class UpliftModel:
         Raises:
             DataError: not fitted, or another shape than in `fit`.
         """
-        effects, features = self._fitted(x)
-        gross = np.column_stack([np.zeros(len(features)), effects.predict(features)])
-        return gross if self._cost is None else gross - self.predict_cost(features)
+        fitted = self._fitted()
+        features = fitted.encoder.transform(x)
+        return self._net(fitted, features, fitted.effects)
 
-    def predict_cost(self, x: ArrayLike) -> NDArray[np.float64]:
+    def predict_interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
+        """Interval of each effect.
+
+        The learner is fitted again on 20 halves of the users; the spread of a half around the
+        whole is the standard error (half-sampling; Politis and Romano 1994), weights of a stack
+        held fixed. It tells how far another sample of users would have led, not what the
+        learner cannot express: damping pulls single users toward the average. The first call
+        takes the fits.
+
+        Args:
+            x: `(n, d)` features as in `fit`.
+            level: coverage, in (0, 1).
+
+        Returns:
+            Two `(n, n_arms)` float64 arrays, low and high; column 0 is 0.
+
+        Raises:
+            ConfigError: a level outside (0, 1).
+            DataError: see `predict`.
+        """
+        if not 0 < level < 1:
+            raise ConfigError(f"level must lie in (0, 1); got {level!r}")
+        fitted = self._fitted()
+        if not self._halves:
+            self._halves = tuple(self._half(fitted, b) for b in range(_N_HALVES))
+        features = fitted.encoder.transform(x)
+        value = self._net(fitted, features, fitted.effects)
+        draws = np.stack([self._net(fitted, features, half) for half in self._halves])
+        error = np.sqrt(((draws - value) ** 2).mean(axis=0))
+        reach = float(student_t.ppf(0.5 + level / 2, _N_HALVES - 1)) * error
+        return value - reach, value + reach
+
+    def predict_cost(self, x: ArrayLike) -> Floats:
         """`(n, n_arms)` float64 expected discount of each arm; 0 without `cost` in `fit`."""
-        _, features = self._fitted(x)
-        found = np.zeros((len(features), self.n_arms))
-        if self._cost is not None:
-            for arm in range(1, self.n_arms):
-                own = _with_arm(features, np.full(len(features), arm), self.n_arms)
-                found[:, arm] = np.maximum(self._cost.predict(own), 0.0)
-        return found
+        fitted = self._fitted()
+        return self._cost(fitted, fitted.encoder.transform(x))
+
+    @property
+    def choice(self) -> str:
+        """What was chosen and why, one sentence per arm."""
+        effects = self._fitted().effects
+        return effects.choice if isinstance(effects, AutoEffects) else f"{self.learner}, as asked"
 
     @property
     def stack(self) -> tuple[dict[str, float], ...]:
-        """Weights of the candidates for each arm but control; all on `constant` = no pattern."""
-        effects = self._effects
-        if effects is None:
+        """Weights of the candidates for each arm but control; of `dr` and `auto` only.
+
+        With `dr` all on `constant` means that no pattern was found; `choice` says it of `auto`.
+        """
+        effects = self._fitted().effects
+        names: tuple[str, ...]
+        if isinstance(effects, ArmEffects):
+            names, rows = CANDIDATES, list(effects.stack)
+        elif isinstance(effects, AutoEffects):
+            names, rows = effects.names, [own.weights for own in effects.verdicts]
+        else:
+            return tuple({self.learner: 1.0} for _ in range(self.n_arms - 1))
+        return tuple({name: float(w) for name, w in zip(names, row, strict=True)} for row in rows)
+
+    def _fitted(self) -> _Fitted:
+        if self._fit is None:
             raise DataError("fit must be called first", where="UpliftModel")
-        return tuple(
-            {name: float(w) for name, w in zip(CANDIDATES, row, strict=True)}
-            for row in effects.stack
-        )
+        return self._fit
 
-    def _fitted(self, x: ArrayLike) -> tuple[ArmEffects, NDArray[np.float64]]:
-        if self._effects is None:
-            raise DataError("fit must be called first", where="UpliftModel")
-        features = finite_matrix(x, "x")
-        width = self._effects.scale.mean.n_features
-        if features.shape[1] != width:
-            raise DataError(f"must have {width} columns; got {features.shape[1]}", where="x")
-        return self._effects, features
+    def _half(self, fitted: _Fitted, number: int) -> Effects:
+        """The learner on half of the users."""
+        names = keys_of(str(u) for u in range(int(fitted.user.max()) + 1))
+        draws = uniforms(self.random_state, f"response.half.{number}", names)[:, 0]
+        half = fitted.trial.rows(draws[fitted.user] < 0.5)
+        if isinstance(fitted.learner, Auto) and isinstance(fitted.effects, AutoEffects):
+            return fitted.learner.refit(half, fitted.effects.verdicts)
+        effects: Effects = fitted.learner.learn(half)
+        return effects
 
-    @staticmethod
-    def _fit_cost(trial: Trial) -> Any:
-        treated = trial.arm > 0
-        own = _with_arm(trial.x[treated], trial.arm[treated], trial.n_arms)
-        weight = 1.0 / trial.propensity[treated]
-        return _COST_BOOSTING.fit(own, trial.cost[treated], weight / weight.mean())
+    def _net(self, fitted: _Fitted, features: Floats, effects: Effects) -> Floats:
+        gross = np.column_stack([np.zeros(len(features)), effects.predict(features)])
+        return gross if fitted.cost is None else gross - self._cost(fitted, features)
+
+    def _cost(self, fitted: _Fitted, features: Floats) -> Floats:
+        found = np.zeros((len(features), self.n_arms))
+        if fitted.cost is not None:
+            for arm in range(1, self.n_arms):
+                own = with_arm(features, np.full(len(features), arm), self.n_arms)
+                found[:, arm] = np.maximum(fitted.cost.predict(own), 0.0)
+        return found
 
 
-def _with_arm(x: NDArray[np.float64], arm: NDArray[np.int64], n_arms: int) -> NDArray[np.float64]:
-    return np.column_stack([x, np.eye(n_arms)[arm][:, 1:]])
+def _weights(sample_weight: ArrayLike | None, n: int) -> Floats:
+    if sample_weight is None:
+        return np.ones(n)
+    found = finite_vector(sample_weight, "sample_weight", n)
+    if n and found.min() <= 0:
+        raise DataError("must be > 0", where="sample_weight")
+    return np.asarray(found / found.mean())
+
+
+def _check_folds(trial: Trial) -> None:
+    """Every fold must leave all arms to the rest, or its rows cannot be predicted."""
+    for fold in range(trial.n_folds):
+        rest = np.bincount(trial.arm[trial.folds != fold], minlength=trial.n_arms)
+        if not rest.all():
+            raise DataError(
+                f"must hold every arm outside each fold; arm {int(rest.argmin())} is missing "
+                f"outside fold {fold}",
+                where="treatment",
+            )
+
+
+def _fit_cost(trial: Trial) -> TreeEnsemble:
+    treated = trial.arm > 0
+    own = with_arm(trial.x[treated], trial.arm[treated], trial.n_arms)
+    weight = trial.weight[treated] / trial.propensity[treated]
+    return _COST_BOOSTING.fit(own, trial.cost[treated], weight / weight.mean())

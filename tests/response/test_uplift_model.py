@@ -25,7 +25,7 @@ def test_dr_is_a_registered_learner() -> None:
 
 def test_planted_effects_are_found() -> None:
     data, fresh = trial(12_000, 0), trial(4000, 1)
-    found = UpliftModel().fit(data.x, data.arm, data.outcome, data.propensity).predict(fresh.x)
+    found = UpliftModel("dr").fit(data.x, data.arm, data.outcome, data.propensity).predict(fresh.x)
     assert found.shape == (4000, 3)
     assert (found[:, 0] == 0).all()
     error = np.sqrt(((found[:, 1] - fresh.effect[:, 0]) ** 2).mean())
@@ -35,7 +35,7 @@ def test_planted_effects_are_found() -> None:
 
 def test_without_heterogeneity_the_effect_is_nearly_constant() -> None:
     data = trial(8000, 3, slope=0.0)
-    model = UpliftModel().fit(data.x, data.arm, data.outcome, data.propensity)
+    model = UpliftModel("dr").fit(data.x, data.arm, data.outcome, data.propensity)
     found = model.predict(data.x)[:, 1:]
     assert found.std(axis=0).max() < 0.12
     np.testing.assert_allclose(found.mean(axis=0), [1.0, 0.5], atol=0.12)
@@ -46,14 +46,14 @@ def test_confounded_log_is_corrected_by_known_and_by_estimated_propensity() -> N
     naive = data.outcome[data.arm == 1].mean() - data.outcome[data.arm == 0].mean()
     assert abs(naive - 1.0) > 0.5
     for propensity in (data.propensity, None):
-        model = UpliftModel().fit(data.x, data.arm, data.outcome, propensity)
+        model = UpliftModel("dr").fit(data.x, data.arm, data.outcome, propensity)
         assert model.predict(data.x)[:, 1].mean() == pytest.approx(1.0, abs=0.15)
 
 
 def test_cost_is_taken_off_the_gross_effect() -> None:
     data = trial(12_000, 6)
     cost = np.where(data.arm == 2, 0.4, 0.0)
-    model = UpliftModel().fit(data.x, data.arm, data.outcome - cost, data.propensity, cost=cost)
+    model = UpliftModel("dr").fit(data.x, data.arm, data.outcome - cost, data.propensity, cost=cost)
     assert model.predict_cost(data.x)[:, 2].mean() == pytest.approx(0.4, abs=0.02)
     assert model.predict(data.x)[:, 2].mean() == pytest.approx(0.1, abs=0.12)
 
@@ -61,9 +61,9 @@ def test_cost_is_taken_off_the_gross_effect() -> None:
 def test_same_seed_same_bits_and_order_of_rows_does_not_matter_for_folds() -> None:
     data = trial(2000, 7)
     args = (data.x, data.arm, data.outcome, data.propensity)
-    first = UpliftModel(random_state=3).fit(*args).predict(data.x)
-    assert UpliftModel(random_state=3).fit(*args).predict(data.x).tobytes() == first.tobytes()
-    assert not np.array_equal(UpliftModel(random_state=4).fit(*args).predict(data.x), first)
+    first = UpliftModel("dr", random_state=3).fit(*args).predict(data.x)
+    assert UpliftModel("dr", random_state=3).fit(*args).predict(data.x).tobytes() == first.tobytes()
+    assert not np.array_equal(UpliftModel("dr", random_state=4).fit(*args).predict(data.x), first)
 
 
 def test_boosted_candidate_takes_over_where_the_effect_is_no_line() -> None:
@@ -71,7 +71,7 @@ def test_boosted_candidate_takes_over_where_the_effect_is_no_line() -> None:
     x, arm = rng.normal(size=(12_000, 3)), rng.integers(0, 2, 12_000)
     effect = 3.0 * (np.abs(x[:, 0]) < 0.7)
     outcome = 10.0 + arm * effect + rng.normal(size=12_000)
-    model = UpliftModel().fit(x, arm, outcome, np.full(12_000, 0.5))
+    model = UpliftModel("dr").fit(x, arm, outcome, np.full(12_000, 0.5))
     assert model.stack[0]["boosted"] > 0.7
     assert np.corrcoef(model.predict(x)[:, 1], effect)[0, 1] > 0.9
 
@@ -107,7 +107,7 @@ def test_bad_input_names_its_argument(change: dict[str, Any], where: str) -> Non
         "propensity": data.propensity,
     }
     with pytest.raises(DataError) as caught:
-        UpliftModel().fit(**(good | change))
+        UpliftModel("dr").fit(**(good | change))
     assert caught.value.where == where
 
 
@@ -116,7 +116,7 @@ def test_unknown_learner_is_refused_and_fit_comes_first() -> None:
     with pytest.raises(ConfigError, match="dr"):
         UpliftModel(learner="magic").fit(data.x, data.arm, data.outcome)
     with pytest.raises(DataError, match="fit must be called"):
-        UpliftModel().predict(data.x)
+        UpliftModel("dr").predict(data.x)
 
 
 def _hillstrom() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -144,7 +144,7 @@ def test_real_trial_is_ranked_better_than_by_chance() -> None:
     score = np.empty((len(arm), 3))
     for fold in range(3):
         own = folds == fold
-        model = UpliftModel().fit(
+        model = UpliftModel("dr").fit(
             x[~own], arm[~own], visit[~own], shares[arm[~own]], groups=rows[~own]
         )
         score[own] = model.predict(x[own])

@@ -1,0 +1,205 @@
+"""Learner `auto`: a stack of learners, weighed by a cross-fitted doubly robust score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promo_ray.errors import ConfigError
+from promo_ray.execution.threads import single_threaded
+from promo_ray.registry import build, register
+from promo_ray.response.dr_learner import pseudo_scores
+from promo_ray.response.effects import Effects, Learner
+from promo_ray.response.nuisance import balancing_weights, cross_fitted_mean
+from promo_ray.response.stacking import stack_toward
+from promo_ray.response.trial import Trial
+
+Floats = NDArray[np.float64]
+
+_ORDER = 0.05  # weight of the first candidate where the average effect is the answer
+
+
+class Verdict(NamedTuple):
+    """What the scores say about one arm.
+
+    Attributes:
+        weights: `(k,)` float64 >= 0 of the candidates.
+        z: `(k,)` float64 slope of the scores on each candidate out of fold, over its error.
+        stack_z: the same of the stack.
+        average: average effect, outcome units.
+        is_average: no heterogeneity was found; the weights then only order equal users.
+    """
+
+    weights: Floats
+    z: Floats
+    stack_z: float
+    average: float
+    is_average: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AutoEffects:
+    """Weighted sum of the candidates around the average effect.
+
+    Attributes:
+        names: candidates, k.
+        parts: their effects; None where no arm gives weight.
+        verdicts: per arm but control.
+        centers: `(m, k)` float64 mean prediction of each candidate on the rows of the fit.
+    """
+
+    names: tuple[str, ...]
+    parts: tuple[Effects | None, ...]
+    verdicts: tuple[Verdict, ...]
+    centers: Floats
+
+    def predict(self, x: Floats) -> Floats:
+        """`(n, m)` float64 effects in outcome units."""
+        found = np.tile([own.average for own in self.verdicts], (len(x), 1))
+        for k, part in enumerate(self.parts):
+            if part is not None:
+                weight = np.array([own.weights[k] for own in self.verdicts])
+                found += weight * (part.predict(x) - self.centers[:, k])
+        return found
+
+    @property
+    def choice(self) -> str:
+        """A sentence per arm: what was chosen and why."""
+        return "; ".join(
+            _sentence(j + 1, self.names, verdict) for j, verdict in enumerate(self.verdicts)
+        )
+
+
+@register("auto")
+@dataclass(frozen=True, kw_only=True)
+class Auto:
+    """Stack of candidates, pulled toward a prior mix, or the average effect.
+
+    Each candidate predicts the rows of every fold from the other folds. The doubly robust scores,
+    whose nuisances saw no own fold either, are regressed on these predictions; the weights are
+    >= 0 and pulled toward `prior`, because the scores are too noisy to tell close candidates
+    apart. The prior leans on the first candidate, whose effect knows one number per arm. If the
+    slope of the scores on the stack is not `min_z` errors above 0, everybody gets the average
+    effect; all that is left is 1/20 of the first candidate, which puts users in an order where
+    an order is needed and hardly moves any effect. Sources: Breiman 1996 for stacking; Nie and
+    Wager 2021, section 4, and Chernozhukov et al. 2018 (arXiv 1712.04802) for the slope.
+
+    Attributes:
+        candidates: learners that are tried.
+        prior: weight of each candidate before any evidence, >= 0.
+        pull: strength of the pull toward `prior`.
+        min_z: evidence of heterogeneity below which the average effect is the answer.
+    """
+
+    candidates: tuple[str, ...] = ("proportional", "s", "dr")
+    prior: tuple[float, ...] = (0.5, 0.25, 0.25)
+    pull: float = 0.3
+    min_z: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.candidates or "auto" in self.candidates:
+            raise ConfigError("candidates must name at least one learner other than auto")
+        if len(self.prior) != len(self.candidates) or min(self.prior) < 0:
+            raise ConfigError("prior must hold a weight >= 0 for each candidate")
+        if self.pull < 0:
+            raise ConfigError(f"pull must be >= 0; got {self.pull!r}")
+
+    def learn(self, trial: Trial) -> AutoEffects:
+        """See `Learner.learn`."""
+        with single_threaded():
+            verdicts = self._verdicts(trial)
+            return self.refit(trial, verdicts)
+
+    def refit(self, trial: Trial, verdicts: tuple[Verdict, ...]) -> AutoEffects:
+        """The stack on other rows with weights that were found before; averages are new."""
+        scores = _scores(trial)
+        means = np.average(scores, axis=0, weights=trial.weight)
+        effects = means[1:] - means[0]
+        used = [any(own.weights[k] > 0 for own in verdicts) for k in range(len(self.candidates))]
+        parts: list[Effects | None] = []
+        centers = np.zeros((len(verdicts), len(self.candidates)))
+        for k, name in enumerate(self.candidates):
+            parts.append(_learner(name).learn(trial) if used[k] else None)
+            part = parts[-1]
+            if part is not None:
+                centers[:, k] = np.average(part.predict(trial.x), axis=0, weights=trial.weight)
+        return AutoEffects(
+            names=self.candidates,
+            parts=tuple(parts),
+            verdicts=tuple(
+                v._replace(average=float(e)) for v, e in zip(verdicts, effects, strict=True)
+            ),
+            centers=centers,
+        )
+
+    def _verdicts(self, trial: Trial) -> tuple[Verdict, ...]:
+        found = self._out_of_fold(trial)
+        scores = _scores(trial)
+        return tuple(
+            self._verdict(found[:, :, j], scores[:, j + 1] - scores[:, 0], trial.weight)
+            for j in range(trial.n_arms - 1)
+        )
+
+    def _out_of_fold(self, trial: Trial) -> Floats:
+        """`(k, n, m)` float64 predictions of the candidates for rows that they did not see."""
+        found = np.zeros((len(self.candidates), len(trial.arm), trial.n_arms - 1))
+        for fold in np.unique(trial.folds):
+            own = trial.folds == fold
+            rest = trial.rows(~own)
+            for k, name in enumerate(self.candidates):
+                found[k, own] = _learner(name).learn(rest).predict(trial.x[own])
+        return found
+
+    def _verdict(self, found: Floats, target: Floats, weight: Floats) -> Verdict:
+        columns = found.T - np.average(found, axis=1, weights=weight)
+        centered = target - np.average(target, weights=weight)
+        z = np.array([slope_z(column, centered, weight) for column in columns.T])
+        weights = stack_toward(columns, centered, weight, np.array(self.prior), self.pull)
+        stack_z = slope_z(columns @ weights, centered, weight)
+        is_average = stack_z < self.min_z
+        if is_average:
+            weights = _ORDER * np.eye(len(z))[0]
+        return Verdict(weights, z, stack_z, 0.0, is_average)
+
+
+def slope_z(column: Floats, target: Floats, weight: Floats) -> float:
+    """Slope of a centered target on a centered column over its robust standard error."""
+    side = weight * column
+    size = float(side @ column)
+    if size <= 1e-24 * len(column):
+        return 0.0
+    slope = float(side @ target) / size
+    error = float(np.sqrt(((side * (target - slope * column)) ** 2).sum())) / size
+    return slope / error if error > 0 else 0.0
+
+
+def _scores(trial: Trial) -> Floats:
+    weight, _ = balancing_weights(trial)
+    mean = cross_fitted_mean(trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms)
+    return pseudo_scores(trial, mean)
+
+
+def _learner(name: str) -> Learner:
+    learner: Learner = build("response", {"method": name})
+    return learner
+
+
+def _sentence(arm: int, names: tuple[str, ...], verdict: Verdict) -> str:
+    if verdict.is_average:
+        return (
+            f"arm {arm}: no heterogeneity found (cross-fitted slope z {verdict.stack_z:.1f}), "
+            f"average effect {verdict.average:.3g} for everybody"
+        )
+    order = np.argsort(-verdict.weights, kind="stable")
+    mix = " + ".join(
+        f"{verdict.weights[k]:.2f} {names[k]} (z {verdict.z[k]:.1f})"
+        for k in order
+        if verdict.weights[k] > 0
+    )
+    return (
+        f"arm {arm}: average effect {verdict.average:.3g} and {mix}; cross-fitted slope of the "
+        f"doubly robust scores on the stack z {verdict.stack_z:.1f}"
+    )

@@ -31,9 +31,9 @@ from promo_ray.offers import (
     Tiered,
     Trigger,
     native,
-    price_cart,
     price_carts,
 )
+from promo_ray.offers.pricing import price_by_rules
 from promo_ray.seeding import stream
 
 _TARGET_RATIO = 100  # batched over scalar, per core
@@ -106,7 +106,7 @@ def _speeds(quick: bool) -> Iterator[dict[str, Any]]:
     price_carts(carts.take(np.arange(1_000)), offers, _CUSTOMER)
     one, batched = [], []
     for _ in range(3 if quick else 5):
-        one.append(_spent(lambda: [price_cart(c, offers, _CUSTOMER) for c in singles])[0])
+        one.append(_spent(lambda: [price_by_rules(c, offers, _CUSTOMER) for c in singles])[0])
         batched.append(_spent(lambda: price_carts(carts, offers, _CUSTOMER)))
     cpu = float(np.median([cpu for cpu, _ in batched]))
     scalar_us, batch_us = 1e6 * float(np.median(one)) / n_scalar, 1e6 * cpu / n

@@ -20,10 +20,10 @@ from promo_ray.offers import (
     PricedBatch,
     Stacking,
     Window,
-    price_cart,
     price_carts,
 )
 from promo_ray.offers.eligibility import left_of
+from promo_ray.offers.pricing import price_by_rules
 from promo_ray.seeding import stream
 
 _BLOCK = 5_000
@@ -179,7 +179,7 @@ def _one_by_one(r: Round) -> Any:
     """A sample against the pricer of one cart."""
     is_bad = np.zeros(len(r.carts), np.bool_)
     for i in range(0, len(r.carts), 100):
-        is_bad[i] = r.done.cart(i) != price_cart(r.carts.cart(i), r.offers, r.contexts[i])
+        is_bad[i] = r.done.cart(i) != price_by_rules(r.carts.cart(i), r.offers, r.contexts[i])
     return is_bad
 
 
@@ -192,7 +192,7 @@ JUDGES: dict[str, Callable[[Round], Any]] = {
     "deeper percentages never cost more": _deeper,
     "floors and margins hold": _floors,
     "best of a group saves most": _best,
-    "1 in 100 equals price_cart": _one_by_one,
+    "1 in 100 equals price_by_rules": _one_by_one,
 }
 
 

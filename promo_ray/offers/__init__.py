@@ -37,7 +37,7 @@ from promo_ray.offers.mechanics.percent_off import PercentOff
 from promo_ray.offers.mechanics.product_bundle import ProductBundle
 from promo_ray.offers.mechanics.tiered import Tier, Tiered
 from promo_ray.offers.offer import Offer, check_offers, from_terms, offer_schema
-from promo_ray.offers.pricing import price_cart
+from promo_ray.offers.one_cart import price_cart
 from promo_ray.offers.reasons import Reason
 from promo_ray.offers.scope import Scope, Selection
 from promo_ray.offers.terms import (
@@ -51,9 +51,10 @@ from promo_ray.offers.terms import (
 )
 
 if TYPE_CHECKING:
-    from promo_ray.offers.batch import PricedBatch, price_carts
+    from promo_ray.offers.batch import price_carts
     from promo_ray.offers.cart_batch import CartBatch, CartItem
     from promo_ray.offers.logged import carts_of_events
+    from promo_ray.offers.priced_batch import PricedBatch
     from promo_ray.offers.simulate import OfferReplay, OfferSimulation, Threshold, simulate_offers
 
 __all__ = [
@@ -118,7 +119,7 @@ _HOMES = {
     "CartItem": "cart_batch",
     "OfferReplay": "simulate",
     "OfferSimulation": "simulate",
-    "PricedBatch": "batch",
+    "PricedBatch": "priced_batch",
     "Threshold": "simulate",
     "carts_of_events": "logged",
     "price_carts": "batch",

@@ -4,157 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
-from itertools import pairwise
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promo_ray.errors import DataError
 from promo_ray.offers import native
-from promo_ray.offers.cart import (
-    AppliedOffer,
-    Cart,
-    Context,
-    Discount,
-    GiftLine,
-    PricedCart,
-    PricedLine,
-    PricedShipping,
-    RejectedOffer,
-    Totals,
-)
+from promo_ray.offers.cart import Cart, Context, Totals
 from promo_ray.offers.cart_batch import CartBatch
 from promo_ray.offers.customers import Customers
 from promo_ray.offers.encode import (
     CODE_OF,
     KERNEL_REASONS,
-    REASONS,
     EncodedOffers,
     encode,
     is_encodable,
     method_fits,
-    scope_masks,
+    sale_skips,
 )
 from promo_ray.offers.ledger import CapLedger
-from promo_ray.offers.mechanics.gift import Gift
-from promo_ray.offers.offer import Offer
-from promo_ray.offers.pricing import in_order, price_cart
-from promo_ray.offers.reasons import Reason
+from promo_ray.offers.offer import Offer, check_together
+from promo_ray.offers.priced_batch import PricedBatch
+from promo_ray.offers.pricing import price_by_rules
 from promo_ray.offers.terms import Window
 
+_N_ENCODED = 64  # sets of offers that are kept encoded
 
-@dataclass(frozen=True, eq=False)
-class PricedBatch:
-    """Outcome of `price_carts`; money in minor units.
 
-    Attributes:
-        carts: as given.
-        offers: as given.
-        pay: `(n_lines,)` int64 to pay for all units of a line.
-        totals: `(n_carts, 6)` int64, columns as in `Totals`.
-        saving: `(n_carts, n_offers)` int64 off goods and shipping.
-        outcome: `(n_carts, n_offers)` int16: >= 0, the offer applied as that one of the cart;
-            < 0, it did not, for `REASONS[-1 - outcome]`.
-        by_line: `(n_lines, n_offers)` int64 off the line; None unless asked for.
-        units: `(n_carts, n_offers)` int64 units made cheaper whose list price was no reduced one;
-            None unless asked for.
-        customers: who stands behind the carts.
+class _Same:
+    """Offers as a key: the very same ones, since to compare them would take longer than to price.
+
+    The key keeps them alive, so no other object can come to their ids.
     """
 
-    carts: CartBatch
-    offers: tuple[Offer, ...]
-    pay: NDArray[np.int64]
-    totals: NDArray[np.int64]
-    saving: NDArray[np.int64]
-    outcome: NDArray[np.int16]
-    by_line: NDArray[np.int64] | None
-    units: NDArray[np.int64] | None
-    customers: Customers
+    def __init__(self, offers: Sequence[Offer]) -> None:
+        self.offers = tuple(offers)
+        self._ids = tuple(map(id, self.offers))
 
-    @cached_property
-    def is_applied(self) -> NDArray[np.bool_]:
-        """`(n_carts, n_offers)` whether the offer applied."""
-        return self.outcome >= 0
+    def __hash__(self) -> int:
+        return hash(self._ids)
 
-    @cached_property
-    def cost(self) -> NDArray[np.int64]:
-        """`(n_carts, n_offers)` what the offer cost the shop: saving and gifts."""
-        gifts = [
-            o.mechanic.quantity * o.mechanic.unit_cost if isinstance(o.mechanic, Gift) else 0
-            for o in self.offers
-        ]
-        return self.saving + self.is_applied * np.array(gifts, np.int64)
-
-    def reasons(self, offer: int) -> dict[Reason, int]:
-        """Number of carts by the reason why an offer did not apply."""
-        found = np.bincount(-1 - self.outcome[self.outcome[:, offer] < 0, offer].astype(np.int64))
-        return {REASONS[i]: int(n) for i, n in enumerate(found) if n}
-
-    def cart(self, i: int) -> PricedCart:
-        """Outcome of cart i as an object, equal to that of `price_cart`.
-
-        Raises:
-            DataError: the batch was not priced with `by_line`.
-        """
-        if self.by_line is None:
-            raise DataError("carts must be priced with by_line=True to take one out")
-        cart, outcome = self.carts.cart(i), self.outcome[i]
-        first, end = self.carts.start[i : i + 2]
-        off = self.by_line[first:end]
-        totals = Totals(*self.totals[i].tolist())
-        context = self.customers.context(i)
-        by_id = sorted(range(len(self.offers)), key=lambda j: self.offers[j].id)
-        turns = sorted((j for j in by_id if outcome[j] >= 0), key=lambda j: outcome[j])
-        applied = [self._applied(i, j, off[:, j]) for j in turns]
-        gifts = [_gift_line(self.offers[j], context) for j in turns]
-        lines = (
-            PricedLine(
-                line.item_id,
-                line.quantity,
-                line.quantity * line.list_price,
-                pay,
-                tuple(Discount(self.offers[j].id, int(row[j])) for j in by_id if row[j]),
-            )
-            for line, pay, row in zip(cart.lines, self.pay[first:end].tolist(), off, strict=True)
-        )
-        return PricedCart(
-            lines=tuple(lines),
-            shipping=_shipping(cart, totals, applied),
-            gifts=tuple(gift for gift in gifts if gift is not None),
-            applied=tuple(applied),
-            rejected=tuple(
-                RejectedOffer(self.offers[j].id, REASONS[-1 - outcome[j]])
-                for j in by_id
-                if outcome[j] < 0
-            ),
-            totals=totals,
-        )
-
-    def _applied(self, i: int, j: int, by_line: NDArray[np.int64]) -> AppliedOffer:
-        offer, saving = self.offers[j], int(self.saving[i, j])
-        shipping = saving if offer.layer == "shipping" else 0
-        gift_cost = int(self.cost[i, j]) - saving
-        shares = tuple(by_line.tolist())
-        return AppliedOffer(offer.id, offer.version, saving, shares, shipping, gift_cost)
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._ids == other._ids
 
 
-def _gift_line(offer: Offer, context: Context) -> GiftLine | None:
-    kind = offer.mechanic
-    if not isinstance(kind, Gift):
-        return None
-    sku = kind.chosen(offer.id, context.gift_choice)
-    return GiftLine(offer.id, sku, kind.quantity, kind.quantity * kind.unit_cost)
+@lru_cache(_N_ENCODED)
+def _encoded(same: _Same, currency: str) -> EncodedOffers | None:
+    """The offers as the kernel reads them, None if it does not know them all; see `price_carts`."""
+    check_together(same.offers, currency, "the cart")
+    return encode(same.offers) if is_encodable(same.offers) else None
 
 
-def _shipping(cart: Cart, totals: Totals, applied: Sequence[AppliedOffer]) -> PricedShipping | None:
-    if cart.shipping is None:
-        return None
-    off = tuple(Discount(a.offer_id, a.shipping) for a in applied if a.shipping)
-    pay = totals.shipping - totals.shipping_saving
-    return PricedShipping(cart.shipping.method, totals.shipping, pay, tuple(sorted(off)))
+def is_compiled(offers: Sequence[Offer], currency: str) -> bool:
+    """Whether the kernel was built and knows all that the offers use; see `price_carts`."""
+    return native.kernel is not None and _encoded(_Same(offers), currency) is not None
 
 
 def price_carts(
@@ -196,7 +102,7 @@ def price_carts(
         if carts.at is None and any(offer.window != Window() for offer in offers):
             raise DataError("must be given, or carts.at, to judge windows", where="context")
         context = Context(now=datetime.fromtimestamp(0, UTC))
-    in_order(offers, carts.currency)
+    encoded = _encoded(_Same(offers), carts.currency)
     customers = Customers(carts, context)
     if draw_caps and any(own.left for own in customers.contexts):
         raise DataError("must be empty where caps are drawn", where="context.left")
@@ -213,10 +119,9 @@ def price_carts(
         customers=customers,
     )
     ledger = CapLedger(carts, offers) if draw_caps else None
-    if native.kernel is None or not is_encodable(offers):
+    if native.kernel is None or encoded is None:
         _price_singly(done, ledger, range(len(carts)))
         return done
-    encoded = encode(offers)
     status = np.zeros(len(carts), np.uint8)
     call = _call(done, customers, encoded, ledger, status)
     if ledger is not None:
@@ -225,10 +130,13 @@ def price_carts(
             _price_singly(done, ledger, [first])
             first += 1
         return done
-    edges = np.searchsorted(carts.start, np.linspace(0, carts.start[-1], n_threads + 1)).tolist()
-    edges[0], edges[-1] = 0, len(carts)
+    edges = [0, len(carts)]
+    if n_threads > 1:
+        parts = np.linspace(0, carts.start[-1], n_threads + 1)[1:-1]
+        edges[1:1] = np.searchsorted(carts.start, parts).tolist()
     with ThreadPoolExecutor(n_threads) as pool:
-        ends = list(pool.map(lambda part: call.price(*part), pairwise(edges)))
+        pricing = pool.map if n_threads > 1 else map  # to start a thread takes longer than a cart
+        ends = list(pricing(call.price, edges[:-1], edges[1:]))
     if ends != edges[1:]:
         raise MemoryError("no memory to price carts")
     _price_singly(done, None, np.flatnonzero(status).tolist())
@@ -243,7 +151,7 @@ def _call(
     status: NDArray[np.uint8],
 ) -> native.Call:
     carts, offers = done.carts, done.offers
-    masks, skips = scope_masks(carts, encoded.scopes)
+    masks = carts.item_masks(encoded.scopes)
     reason = np.ascontiguousarray(customers.reasons(offers))
     gift_sku, stock = customers.gifts(encoded.gifts)
     counts = {
@@ -261,7 +169,7 @@ def _call(
         "tiers": encoded.tiers,
         "slots": encoded.slots,
         "masks": masks,
-        "skips": skips,
+        "skips": sale_skips(encoded.scopes),
         "method_fits": method_fits(carts, offers),
         "start": carts.start,
         "item": carts.item,
@@ -297,7 +205,7 @@ def _price_singly(done: PricedBatch, ledger: CapLedger | None, numbers: Sequence
         cart, context = done.carts.cart(i), done.customers.context(i)
         if ledger is not None:
             context = replace(context, left=ledger.left(i))
-        priced = price_cart(cart, done.offers, context)
+        priced = price_by_rules(cart, done.offers, context)
         first, end = done.carts.start[i : i + 2]
         done.pay[first:end] = [line.pay for line in priced.lines]
         done.totals[i] = priced.totals
@@ -322,7 +230,7 @@ def _units(cart: Cart, offers: Sequence[Offer], context: Context) -> list[int]:
     Told by the cart in lines of one unit: splitting lines changes no price.
     """
     lines = [replace(line, quantity=1) for line in cart.lines for _ in range(line.quantity)]
-    priced = price_cart(replace(cart, lines=tuple(lines)), offers, context)
+    priced = price_by_rules(replace(cart, lines=tuple(lines)), offers, context)
     count = dict.fromkeys((offer.id for offer in offers), 0)
     for line, row in zip(lines, priced.lines, strict=True):
         for offer_id, _ in row.discounts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -11,6 +11,18 @@ from typing import Annotated, NamedTuple
 from promo_ray.offers.fields import Between, Count, Money, Names, validate
 from promo_ray.offers.money import minor_digits
 from promo_ray.offers.reasons import Reason
+
+
+def marks_of(item_id: str, category: str, brand: str, tags: Iterable[str]) -> frozenset[str]:
+    """What a `Selection` can know an item by: id, category and all above it, brand, tags."""
+    marks = {f"p:{item_id}", *(f"t:{tag}" for tag in tags)}
+    if brand:
+        marks.add(f"b:{brand}")
+    path = category
+    while path:
+        marks.add(f"c:{path}")
+        path = path.rpartition(" > ")[0]
+    return frozenset(marks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +54,8 @@ class CartLine:
 
     @cached_property
     def marks(self) -> frozenset[str]:
-        """What a `Selection` can know the item by: id, category and all above it, brand, tags."""
-        marks = {f"p:{self.item_id}", *(f"t:{tag}" for tag in self.tags)}
-        if self.brand:
-            marks.add(f"b:{self.brand}")
-        path = self.category
-        while path:
-            marks.add(f"c:{path}")
-            path = path.rpartition(" > ")[0]
-        return frozenset(marks)
+        """What a `Selection` can know the item by."""
+        return marks_of(self.item_id, self.category, self.brand, self.tags)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from promo_ray.errors import DataError
-from promo_ray.offers.cart import Cart, CartLine, Shipping
+from promo_ray.offers.cart import Cart, CartLine, Shipping, marks_of
 from promo_ray.offers.money import MAX_MONEY, minor_digits
 from promo_ray.offers.scope import Scope
 from promo_ray.offers.units import key_of
@@ -223,26 +222,32 @@ class CartBatch:
                 columns[name] = columns[name][index]
         return CartBatch(**{**columns, "start": start})
 
-    @cached_property
-    def _items_of_mark(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
-        for i, (item_id, category, brand, tags) in enumerate(self.items):
-            line = CartLine(
-                item_id=item_id, category=category, brand=brand, tags=tags, list_price=0
-            )
-            for mark in line.marks:
-                found.setdefault(mark, []).append(i)
-        return found
+    def item_masks(self, scopes: Sequence[Scope]) -> NDArray[np.uint64]:
+        """Which items are in which scopes, if they are not on sale; see `Scope.holds`.
 
-    def items_in(self, scope: Scope) -> NDArray[np.bool_]:
-        """`(n_items,)` whether an item that is not on sale is in scope, see `Scope.holds`."""
-        inside = np.full(len(self.items), not scope.include.marks)
-        for value, marks in ((True, scope.include.marks), (False, scope.exclude.marks)):
-            for mark in marks:
-                inside[self._items_of_mark.get(mark, [])] = value
-        return inside
+        Returns:
+            `(n_items, n_words)`, bit s of an item for scope s.
+        """
+        n_words = max(1, -(-len(scopes) // 64))
+        inside: dict[str, int] = {}  # bits of scopes by mark
+        outside: dict[str, int] = {}
+        every = 0
+        for s, scope in enumerate(scopes):
+            include, exclude = scope.include.marks, scope.exclude.marks
+            every |= 0 if include else 1 << s
+            for bits, marks in ((inside, include), (outside, exclude)):
+                for mark in marks:
+                    bits[mark] = bits.get(mark, 0) | 1 << s
+        rows = bytearray()
+        for item in self.items:
+            held, barred = every, 0
+            for mark in marks_of(*item):
+                held |= inside.get(mark, 0)
+                barred |= outside.get(mark, 0)
+            rows += (held & ~barred).to_bytes(8 * n_words, "little")
+        return np.frombuffer(rows, "<u8").astype(np.uint64).reshape(-1, n_words)
 
     def lines_in(self, scope: Scope) -> NDArray[np.bool_]:
         """`(n_lines,)` whether the units of a line are in scope."""
-        inside = self.items_in(scope)[self.item]
+        inside = (self.item_masks([scope])[:, 0] > 0)[self.item]
         return inside & ~self.is_on_sale if scope.skip_on_sale else inside

@@ -105,6 +105,8 @@ class Customers:
         out = np.full((max(1, len(self.contexts)), len(offers), 2), -1, np.int64)
         for i, context in enumerate(self.contexts):
             for j, offer in enumerate(offers):
+                if not offer.has_caps:
+                    continue
                 left = left_of(offer, context.left)
                 for k, money in enumerate((left.user_money, left.budget)):
                     out[i, j, k] = -1 if money is None else money

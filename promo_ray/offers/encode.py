@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,20 +39,17 @@ _KINDS = (  # in the order of the kernel
     Message, PercentOff, AmountOff, FixedPrice, Tiered, ProductBundle, BuyGet, FreeShipping, Gift
 )  # fmt: skip
 _IN_GROUP = ("all", "first", "best")
-# all int64; -1 = none
-OFFER = np.dtype(
-    [
-        (name, np.int64)
-        for name in (
-            "column kind layer scope max_units "
-            "has_needs need_scope min_spend min_units by_list "
-            "group in_group is_exclusive is_stop combines is_initial id_rank "
-            "floor_price margin_bp per_order budget uses user_uses user_money period "
-            "bp amount price limit is_per_unit is_dearest max_times "
-            "is_quantity is_cumulative repeat_every first count gift gift_quantity gift_cost"
-        ).split()
-    ]
-)
+OFFER = (  # all int64; -1 = none
+    "column kind layer scope max_units "
+    "has_needs need_scope min_spend min_units by_list "
+    "group in_group is_exclusive is_stop combines is_initial id_rank "
+    "floor_price margin_bp per_order budget uses user_uses user_money period "
+    "bp amount price limit is_per_unit is_dearest max_times "
+    "is_quantity is_cumulative repeat_every first count gift gift_quantity gift_cost"
+).split()
+_FLAGS = "is_per_unit is_dearest is_quantity is_cumulative".split()
+_UNSAID = {**dict.fromkeys(OFFER), **dict.fromkeys(_FLAGS, 0)}
+_ALL = Scope()
 _MAX_SLOTS = 64
 _MAX_OFFERS = 2**15 - 1  # places of outcomes are int16
 
@@ -62,7 +59,8 @@ class EncodedOffers:
     """Offers in the order the kernel takes them.
 
     Attributes:
-        rows: `(n_offers,)` of `OFFER`; `column` is the place in the caller's order.
+        rows: `(n_offers, n_fields)` int64 with the fields of `OFFER`; `column` is the place in the
+            caller's order.
         tiers: `(n_tiers, 3)` int64: min, amount or basis points, whether the latter.
         slots: `(n_slots, 2)` int64: number in `scopes` or -1, units.
         scopes: distinct scopes, without their `max_units`.
@@ -71,7 +69,7 @@ class EncodedOffers:
         n_groups: number of groups.
     """
 
-    rows: NDArray[np.void]
+    rows: NDArray[np.int64]
     tiers: NDArray[np.int64]
     slots: NDArray[np.int64]
     scopes: tuple[Scope, ...]
@@ -97,8 +95,11 @@ class _Encoder:
         self.groups, self.periods = _Numbers(), _Numbers()
 
     def scope(self, scope: Scope) -> int:
-        plain = Scope(include=scope.include, exclude=scope.exclude, skip_on_sale=scope.skip_on_sale)
-        return -1 if plain == Scope() else self.scopes.setdefault(plain, len(self.scopes))
+        if scope.is_all:
+            return -1
+        if scope.max_units is not None:
+            scope = replace(scope, max_units=None)
+        return self.scopes.setdefault(scope, len(self.scopes))
 
     def row(self, offer: Offer) -> dict[str, int | None]:
         stacking, caps, trigger = offer.stacking, offer.caps, offer.trigger
@@ -111,7 +112,7 @@ class _Encoder:
                 need is not None
                 for need in (trigger.min_spend, trigger.min_units, trigger.required_scope)
             ),
-            "need_scope": self.scope(trigger.required_scope or Scope()),
+            "need_scope": self.scope(trigger.required_scope or _ALL),
             "min_spend": trigger.min_spend,
             "min_units": trigger.min_units,
             "by_list": trigger.spend_basis == "list",
@@ -200,16 +201,14 @@ def encode(offers: Sequence[Offer]) -> EncodedOffers:
         is_gift = isinstance(offer.mechanic, Gift)
         return len(LAYERS) if is_gift else LAYERS.index(offer.layer), offer.order
 
-    rows = np.full(len(offers), -1, OFFER)
-    for i, j in enumerate(sorted(range(len(offers)), key=turn)):
-        fields = {**encoder.row(offers[j]), "column": j, "id_rank": rank[offers[j].id]}
-        for name, value in fields.items():
-            if value is not None:
-                rows[name][i] = value
-    for name in ("is_per_unit", "is_dearest", "is_quantity", "is_cumulative"):
-        rows[name][rows[name] < 0] = 0
+    rows = [
+        {**_UNSAID, **encoder.row(offers[j]), "column": j, "id_rank": rank[offers[j].id]}
+        for j in sorted(range(len(offers)), key=turn)
+    ]
     return EncodedOffers(
-        rows=rows,
+        rows=np.array(
+            [[-1 if value is None else value for value in row.values()] for row in rows], np.int64
+        ).reshape(-1, len(OFFER)),
         tiers=np.array(encoder.tiers, np.int64).reshape(-1, 3),
         slots=np.array(encoder.slots, np.int64).reshape(-1, 2),
         scopes=tuple(encoder.scopes),
@@ -219,24 +218,13 @@ def encode(offers: Sequence[Offer]) -> EncodedOffers:
     )
 
 
-def scope_masks(
-    batch: CartBatch, scopes: Sequence[Scope]
-) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Which items are in which scopes.
-
-    Returns:
-        `(n_items, n_words)` uint64, bit s of an item for scope s; `(n_words,)` uint64, bit s for a
-        scope that skips items on sale.
-    """
-    n_words = max(1, -(-len(scopes) // 64))
-    masks = np.zeros((len(batch.items), n_words), np.uint64)
-    skips = np.zeros(n_words, np.uint64)
+def sale_skips(scopes: Sequence[Scope]) -> NDArray[np.uint64]:
+    """`(n_words,)` bit s for a scope that skips items on sale."""
+    skips = np.zeros(max(1, -(-len(scopes) // 64)), np.uint64)
     for s, scope in enumerate(scopes):
-        bit = np.uint64(1 << (s % 64))
-        masks[batch.items_in(scope), s // 64] |= bit
         if scope.skip_on_sale:
-            skips[s // 64] |= bit
-    return masks, skips
+            skips[s // 64] |= np.uint64(1 << (s % 64))
+    return skips
 
 
 def method_fits(batch: CartBatch, offers: Sequence[Offer]) -> NDArray[np.uint8]:

@@ -51,7 +51,7 @@ def _load() -> ctypes.CDLL | None:
             except AttributeError:  # built from an older version; `promo-ray doctor` tells
                 return None
             sizes = found.promo_sizes(0), found.promo_sizes(1)
-            return found if sizes == (OFFER.itemsize, ctypes.sizeof(CBatch)) else None
+            return found if sizes == (8 * len(OFFER), ctypes.sizeof(CBatch)) else None
     return None
 
 

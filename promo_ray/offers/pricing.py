@@ -54,23 +54,20 @@ class _State:
     closed_layers: set[str] = field(default_factory=set)  # closed by an exclusive offer
 
 
-def price_cart(cart: Cart, offers: Sequence[Offer], context: Context) -> PricedCart:
-    """Price a cart; pure, and the order of `offers` does not matter.
+def price_by_rules(cart: Cart, offers: Sequence[Offer], context: Context) -> PricedCart:
+    """Price a cart with the standard library alone; what the compiled pricer is judged by.
 
-    Args:
-        cart: lines with list prices, shipping if known.
-        offers: ids unique, currency that of the cart; those the customer cannot have are rejected.
-        context: who, when, where, what is left of caps, what is in stock.
-
-    Raises:
-        DataError: two offers with one id, another currency, or a group that disagrees.
+    See `price_cart` for arguments and errors.
     """
     state = _start(cart, context)
     layers: dict[str, list[Offer]] = {layer: [] for layer in LAYERS}
     gifts: list[Offer] = []
     groups: dict[str, list[Offer]] = {}
     codes = entered(context)
-    for offer in in_order(offers, cart.currency):
+    check_together(offers, cart.currency, "the cart")
+    for offer in sorted(offers, key=lambda offer: offer.order):
+        if isinstance(offer.mechanic, Gift):
+            offer.mechanic.chosen(offer.id, context.gift_choice)  # refuse a wrong one at once
         reason = reason_of(offer, context, codes)
         if reason is not None:
             state.rejected[offer.id] = reason
@@ -89,12 +86,6 @@ def price_cart(cart: Cart, offers: Sequence[Offer], context: Context) -> PricedC
     for offer in gifts:
         _turn(state, [offer])
     return priced(cart, state.applied, state.rejected, state.gifts, state.goods, state.shipping)
-
-
-def in_order(offers: Sequence[Offer], currency: str) -> list[Offer]:
-    """Offers by (priority, id), checked as far as pricing needs it."""
-    check_together(offers, currency, "the cart")
-    return sorted(offers, key=lambda offer: offer.order)
 
 
 def _start(cart: Cart, context: Context) -> _State:

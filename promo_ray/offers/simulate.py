@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promo_ray.errors import DataError
-from promo_ray.offers.batch import PricedBatch, price_carts
+from promo_ray.offers.batch import price_carts
 from promo_ray.offers.cart import Context
 from promo_ray.offers.cart_batch import CartBatch
 from promo_ray.offers.encode import CODE_OF
 from promo_ray.offers.mechanics.tiered import Tiered
 from promo_ray.offers.offer import Offer
+from promo_ray.offers.priced_batch import PricedBatch
 from promo_ray.offers.reasons import Reason
 from promo_ray.offers.scope import Scope
 

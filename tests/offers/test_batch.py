@@ -42,9 +42,12 @@ from promo_ray.offers import (
     Trigger,
     Window,
     native,
+    one_cart,
     price_cart,
     price_carts,
 )
+from promo_ray.offers import batch as batching
+from promo_ray.offers.pricing import price_by_rules
 
 ANYONE = Context(now=NOW, user_id="ann")
 MEMBERS = Trigger(kind="member")
@@ -67,8 +70,15 @@ def assert_equal_to_single_carts(
 ) -> PricedBatch:
     done = price_carts(CartBatch.of(carts), offers, contexts, by_line=True)
     for i, (one, context) in enumerate(zip(carts, contexts, strict=True)):
-        assert done.cart(i) == price_cart(one, offers, context)
+        by_rules = price_by_rules(one, offers, context)
+        assert done.cart(i) == by_rules
+        assert price_cart(one, offers, context) == by_rules
     return done
+
+
+@pytest.fixture(autouse=True)
+def _compile_even_few_offers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_cart, "_FEW_OFFERS", 0)
 
 
 def random_rounds(seed: int, n_rounds: int, n_carts: int, n_pool: int) -> None:
@@ -77,7 +87,7 @@ def random_rounds(seed: int, n_rounds: int, n_carts: int, n_pool: int) -> None:
     applied: Counter[str] = Counter()
     reasons: Counter[Reason] = Counter()
     for _ in range(n_rounds):
-        offers = draw.shuffled(pool)[: draw.int(0, 12)]
+        offers = draw.shuffled(pool)[: draw.int(0, 12 if draw.is_so(0.9) else 100)]
         carts = [draw_cart(draw) for _ in range(n_carts)]
         contexts = [draw_context(draw, offers) for _ in range(n_carts)]
         done = assert_equal_to_single_carts(carts, offers, contexts)
@@ -235,6 +245,59 @@ def test_without_the_kernel_the_same(monkeypatch: pytest.MonkeyPatch, draw_caps:
             )
             found.append(columns(done))
     assert found[:3] == found[3:]
+
+
+def test_one_cart_is_compiled_only_for_many_offers_and_where_the_kernel_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = [offer(f"o{i:02d}", PercentOff(bp=10 + i)) for i in range(40)]
+    one = cart(("a", 5000, 2), ("b", 300, 1), shipping=10)
+    by_rules = price_by_rules(one, many, ANYONE)
+    ways = Counter[str]()
+    for name in ("price_carts", "is_compiled"):
+        own = getattr(batching, name)
+        monkeypatch.setattr(
+            batching, name, lambda *a, own=own, name=name, **k: ways.update([name]) or own(*a, **k)
+        )
+    monkeypatch.setattr(one_cart, "_FEW_OFFERS", 30)
+    assert price_cart(one, many[:30], ANYONE) == price_by_rules(one, many[:30], ANYONE)
+    assert not ways
+    assert price_cart(one, many, ANYONE) == by_rules
+    assert ways["price_carts"] == (native.kernel is not None)
+    monkeypatch.setattr(native, "kernel", None)
+    assert price_cart(one, many, ANYONE) == by_rules
+    monkeypatch.setattr(one_cart, "_batch", lambda: None)
+    assert price_cart(one, many, ANYONE) == by_rules
+    assert ways["price_carts"] == ways["is_compiled"] - 1
+
+
+def test_offers_are_encoded_once_and_never_taken_for_others() -> None:
+    one = cart(("a", 5000, 2))
+    for bp in (1000, 2000, 1000):  # new offers may lie where those before them lay
+        for currency in ("USD", "EUR", "USD"):
+            offers = [offer(f"o{i:02d}", PercentOff(bp=bp + i)) for i in range(20)]
+            own = replace(one, currency=currency)
+            if currency == "EUR":
+                with pytest.raises(DataError, match="currency"):
+                    price_cart(own, offers, ANYONE)
+            else:
+                assert price_cart(own, offers, ANYONE) == price_by_rules(own, offers, ANYONE)
+    before = batching._encoded.cache_info().hits
+    assert price_cart(one, tuple(offers), ANYONE) == price_cart(one, offers, ANYONE)
+    assert batching._encoded.cache_info().hits >= before + (native.kernel is not None)
+    with pytest.raises(DataError, match="unique"):
+        price_cart(one, [*offers, offers[0]], ANYONE)
+
+
+def test_a_gift_that_an_offer_does_not_have_is_refused_by_every_way() -> None:
+    given = [
+        offer("g", Gift(sku="mug", choice_of=("cap",)), trigger=MEMBERS),
+        offer("p", PercentOff(bp=1)),
+    ]
+    told = replace(ANYONE, gift_choice={"g": "car"})
+    for pricer in (price_cart, price_by_rules):
+        with pytest.raises(DataError, match="gift_choice"):
+            pricer(cart(("a", 1, 1)), given, told)
 
 
 def test_offers_that_the_kernel_does_not_know_are_priced_all_the_same() -> None:

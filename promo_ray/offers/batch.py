@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,21 +35,19 @@ from promo_ray.offers.terms import Window
 _N_ENCODED = 64  # sets of offers that are kept encoded
 
 
-class _Same:
+class _Same(tuple[int, ...]):
     """Offers as a key: the very same ones, since to compare them would take longer than to price.
 
     The key keeps them alive, so no other object can come to their ids.
     """
 
-    def __init__(self, offers: Sequence[Offer]) -> None:
-        self.offers = tuple(offers)
-        self._ids = tuple(map(id, self.offers))
+    offers: tuple[Offer, ...]
 
-    def __hash__(self) -> int:
-        return hash(self._ids)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self._ids == other._ids
+    def __new__(cls, offers: Sequence[Offer]) -> Self:
+        """Key of offers."""
+        same = super().__new__(cls, map(id, offers))
+        same.offers = tuple(offers)
+        return same
 
 
 @lru_cache(_N_ENCODED)

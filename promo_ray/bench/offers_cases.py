@@ -205,7 +205,7 @@ def draw_offer(draw: Draw, offer_id: str) -> Offer:
     mechanic = draw_mechanic(draw)
     layer = draw.one(mechanic.layers) if draw.is_so(0.4) else mechanic.layers[0]
     is_gift = isinstance(mechanic, Gift)
-    rule = draw.one(("first", "all") if is_gift else ("best", "first", "all"))
+    rule = draw.one(("first", "all") if is_gift else ("best", "smallest", "first", "all"))
     is_grouped = draw.is_so(0.3)
     stacking = Stacking(
         layer=layer,

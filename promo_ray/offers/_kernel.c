@@ -15,12 +15,13 @@
 #define SMALL ((int64_t)1 << 20)
 #define LARGE ((int64_t)1 << 41)
 #define MAX_SLOTS 64
+#define VERSION 3 /* of the rules; native.py asks for it */
 
 typedef __int128 wide_t;
 
 enum { MESSAGE, PERCENT_OFF, AMOUNT_OFF, FIXED_PRICE, TIERED, BUNDLE, BUY_GET, FREE_SHIPPING, GIFT };
 enum { ITEM, ORDER, SHIPPING };
-enum { ALL, FIRST, BEST };
+enum { ALL, FIRST, BEST, SMALLEST };
 enum { CLOSED_UNIT = 1, STOPPED = 2, TOUCHED = 4 };
 enum { /* order of KERNEL_REASONS in encode.py */
     BUDGET_SPENT, USES_SPENT, USER_USES_SPENT, USER_MONEY_SPENT, GROUP_TAKEN, GROUP_BEATEN,
@@ -480,18 +481,19 @@ static void write_out(Work *w, int64_t c, int64_t gift_cost) {
     t[4] = pay + w->ship.price, t[5] = gift_cost;
 }
 
-/* The member of a group that saves most, ties by id; NULL if none saves. */
+/* The member of a group that saves most, or least; ties by id; NULL if none saves. */
 static const Offer *best_of(Work *w, const Offer *first, const Offer *end, int64_t c, int64_t total) {
     const Offer *best = NULL;
-    int64_t most_saved = 0;
+    int64_t most_gain = 0;
     for (const Offer *o = first; o < end; o++) {
         if (o->group != first->group || w->b->outcome[c * w->b->n_offers + o->column] < 0) continue;
         int64_t saved = total < SMALL ? attempt_64(w, o, 0) : attempt_128(w, o, 0);
         if (saved < 0) { reject(w, o, c, saved); continue; }
-        int is_better = !best || saved > most_saved || (saved == most_saved && o->id_rank < best->id_rank);
+        int64_t gain = first->in_group == SMALLEST ? -saved : saved;
+        int is_better = !best || gain > most_gain || (gain == most_gain && o->id_rank < best->id_rank);
         const Offer *beaten = is_better ? best : o;
         if (beaten) reject(w, beaten, c, refused(GROUP_BEATEN));
-        if (is_better) best = o, most_saved = saved;
+        if (is_better) best = o, most_gain = gain;
     }
     w->groups[first->group] = BEST; /* judged */
     return best;
@@ -519,7 +521,7 @@ static int price_one(Work *w, int64_t c) {
             layer = o->layer;
         }
         const Offer *one = o;
-        if (o->in_group == BEST) {
+        if (o->in_group >= BEST) {
             if (w->groups[o->group] == BEST) continue;
             if (!(one = best_of(w, o, end, c, total))) continue;
         }
@@ -566,7 +568,9 @@ API int64_t promo_price_carts(const Batch *b, int64_t first, int64_t end) {
     return c;
 }
 
-API int64_t promo_sizes(int64_t which) { return which ? (int64_t)sizeof(Batch) : (int64_t)sizeof(Offer); }
+API int64_t promo_sizes(int64_t which) {
+    return which == 0 ? (int64_t)sizeof(Offer) : which == 1 ? (int64_t)sizeof(Batch) : VERSION;
+}
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernel", NULL, -1, NULL, NULL, NULL, NULL, NULL};
 PyMODINIT_FUNC PyInit__kernel(void) { return PyModule_Create(&module); }

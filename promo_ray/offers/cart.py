@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Annotated, NamedTuple
 
+from promo_ray.errors import DataError
 from promo_ray.offers.fields import Between, Count, Money, Names, validate
 from promo_ray.offers.money import minor_digits
 from promo_ray.offers.reasons import Reason
@@ -149,6 +150,8 @@ class Context:
 
     def __post_init__(self) -> None:
         validate(self, "context")
+        if not 1 < self.now.year < 9999:  # so that it has a local time in every zone
+            raise DataError(f"must lie in the years 2 to 9998; got {self.now}", where="context.now")
 
 
 class Discount(NamedTuple):

@@ -38,7 +38,7 @@ KERNEL_REASONS = (  # in the order of the kernel
 _KINDS = (  # in the order of the kernel
     Message, PercentOff, AmountOff, FixedPrice, Tiered, ProductBundle, BuyGet, FreeShipping, Gift
 )  # fmt: skip
-_IN_GROUP = ("all", "first", "best")
+_IN_GROUP = ("all", "first", "best", "smallest")
 OFFER = (  # all int64; -1 = none
     "column kind layer scope max_units "
     "has_needs need_scope min_spend min_units by_list "

@@ -26,6 +26,8 @@ _LAST = (
     "left left_period user_left user_period pay totals saving by_line units outcome status"
 ).split()
 
+_VERSION = 3  # of the rules in `_kernel.c`
+
 
 class CBatch(ctypes.Structure):
     """`Batch` of `_kernel.c`."""
@@ -50,8 +52,8 @@ def _load() -> ctypes.CDLL | None:
                 found.promo_price_carts.restype = c_int64
             except AttributeError:  # built from an older version; `promo-ray doctor` tells
                 return None
-            sizes = found.promo_sizes(0), found.promo_sizes(1)
-            return found if sizes == (8 * len(OFFER), ctypes.sizeof(CBatch)) else None
+            sizes = tuple(found.promo_sizes(i) for i in range(3))
+            return found if sizes == (8 * len(OFFER), ctypes.sizeof(CBatch), _VERSION) else None
     return None
 
 

@@ -96,8 +96,9 @@ class Offer:
         if isinstance(self.mechanic, Gift):
             if self.scope != Scope():
                 return "scope", "must be empty for a gift; use trigger.required_scope"
-            if self.stacking.in_group == "best":
-                return "stacking.in_group", "must not be best for a gift, which saves no money"
+            if self.stacking.is_compared:
+                rule = self.stacking.in_group
+                return "stacking.in_group", f"must not be {rule} for a gift, which saves no money"
             if self.caps.per_order_money is not None:
                 return "caps.per_order_money", "must be null for a gift, which saves no money"
         return None
@@ -148,7 +149,7 @@ class Offer:
         """
         try:
             plain = json.loads(text, object_pairs_hook=_keys_once)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"must be JSON; {error}", where="offer") from error
         return cls.from_mapping(plain)
 

@@ -72,15 +72,15 @@ def price_by_rules(cart: Cart, offers: Sequence[Offer], context: Context) -> Pri
         if reason is not None:
             state.rejected[offer.id] = reason
             continue
-        if offer.stacking.in_group == "best" and offer.stacking.group is not None:
+        if offer.stacking.is_compared and offer.stacking.group is not None:
             groups.setdefault(offer.stacking.group, []).append(offer)
             if len(groups[offer.stacking.group]) > 1:
                 continue  # judged at the turn of the first
         (gifts if isinstance(offer.mechanic, Gift) else layers[offer.layer]).append(offer)
     for layer in LAYERS:
         for offer in layers[layer]:
-            is_best = offer.stacking.in_group == "best"
-            _turn(state, groups[offer.stacking.group or ""] if is_best else [offer])
+            is_compared = offer.stacking.is_compared
+            _turn(state, groups[offer.stacking.group or ""] if is_compared else [offer])
         if any(run.marks & STOPPED for run in state.goods):
             state.goods = [run._replace(marks=run.marks & ~STOPPED) for run in state.goods]
     for offer in gifts:
@@ -97,14 +97,15 @@ def _start(cart: Cart, context: Context) -> _State:
 
 
 def _turn(state: _State, members: Sequence[Offer]) -> None:
-    """Let an offer apply, or the member of a group that saves most, ties by id."""
+    """Let an offer apply, or the member of a group that saves most, or least; ties by id."""
+    sign = 1 if members[0].stacking.in_group == "smallest" else -1
     best: tuple[Offer, _Outcome] | None = None
     for offer in members:
         outcome = _attempt(state, offer)
         if isinstance(outcome, Reason):
             state.rejected[offer.id] = outcome
             continue
-        if best is None or (-outcome.saving, offer.id) < (-best[1].saving, best[0].id):
+        if best is None or (sign * outcome.saving, offer.id) < (sign * best[1].saving, best[0].id):
             best, beaten = (offer, outcome), best
         else:
             beaten = (offer, outcome)

@@ -51,4 +51,4 @@ class Reason(StrEnum):
     TOO_FEW_UNITS = "too_few_units", "not enough units to buy and to get"
     NO_PRICE_CHANGE = "no_price_change", "a message changes no price"
     NOTHING_LEFT = "nothing_left", "nothing can be taken off: price, floor or margin is reached"
-    GROUP_BEATEN = "group_beaten", "another offer of its group saves more"
+    GROUP_BEATEN = "group_beaten", "another offer of its group was chosen by what it saves"

@@ -195,8 +195,8 @@ class Stacking:
             mechanic says.
         priority: lower comes first within a layer; ties by offer id.
         group: name of a set of offers of one layer that are chosen among; None = in no group.
-        in_group: `best` = the member that saves most, `first` = the first that saves, `all`. The
-            members of a group must agree.
+        in_group: `best` = the member that saves most, `smallest` = the one that saves least, but
+            something, `first` = the first that saves, `all`. The members of a group must agree.
         exclusive: item offer: touches only units that no other offer touched, and closes them to
             all others. Order or shipping offer: applies only as the first of its layer that
             saves, and closes the layer.
@@ -208,11 +208,16 @@ class Stacking:
     layer: Layer | None = None
     priority: Annotated[int, Between((-(10**9), 10**9))] = 0
     group: Name | None = None
-    in_group: Annotated[str, OneOf(("best", "first", "all"))] = "all"
+    in_group: Annotated[str, OneOf(("best", "smallest", "first", "all"))] = "all"
     exclusive: bool = False
     stop: bool = False
     combines_with: tuple[Layer, ...] = LAYERS
     base: Annotated[str, OneOf(("running", "initial"))] = "running"
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the members of its group are judged against each other."""
+        return self.in_group in ("best", "smallest")
 
     def __post_init__(self) -> None:
         validate(self, "stacking")

@@ -268,17 +268,18 @@ def test_an_exclusive_order_offer_closes_its_layer_alone() -> None:
 
 @pytest.mark.parametrize(
     ("rule", "saving"),
-    [("best", 6_00), ("first", 2_00), ("all", 2_00 + 6_00 + 4_00)],
+    [("best", 6_00), ("smallest", 2_00), ("first", 4_00), ("all", 4_00 + 6_00 + 2_00)],
 )
-def test_groups_take_the_largest_the_first_or_all(rule: str, saving: int) -> None:
+def test_groups_take_the_largest_the_smallest_the_first_or_all(rule: str, saving: int) -> None:
     # VirtoCommerce 387, Reaction 6823
     offers = [
         offer(name, AmountOff(amount=amount), stacking=Stacking(group="g", in_group=rule))
-        for name, amount in (("a", 2_00), ("b", 6_00), ("c", 4_00))
+        for name, amount in (("a", 4_00), ("b", 6_00), ("c", 2_00))
     ]
     priced = price([line("tv", 100_00)], *offers)
     assert priced.totals.saving == saving
     others = {"best": {"a": "group_beaten", "c": "group_beaten"}}
+    others["smallest"] = {"a": "group_beaten", "b": "group_beaten"}
     others["first"] = {"b": "group_taken", "c": "group_taken"}
     assert reasons(priced) == others.get(rule, {})
 
@@ -295,10 +296,23 @@ def test_first_of_a_group_is_the_first_that_saves() -> None:
     assert reasons(priced) == {"a": "not_in_scope"}
 
 
-def test_ties_within_a_group_go_to_the_smaller_id() -> None:
-    best = Stacking(group="g", in_group="best")
-    twins = [offer(i, AmountOff(amount=2_00), stacking=best) for i in ("b", "a")]
+@pytest.mark.parametrize("rule", ["best", "smallest"])
+def test_ties_within_a_group_go_to_the_smaller_id(rule: str) -> None:
+    stacking = Stacking(group="g", in_group=rule)
+    twins = [offer(i, AmountOff(amount=2_00), stacking=stacking) for i in ("b", "a")]
     assert savings(price([line("tv", 100_00)], *twins)) == {"a": 2_00}
+
+
+def test_the_smallest_of_a_group_is_the_smallest_that_saves() -> None:
+    smallest = Stacking(group="g", in_group="smallest")
+    priced = price(
+        [line("tv", 100_00)],
+        offer("a", PercentOff(bp=1000), stacking=smallest),
+        offer("b", PercentOff(bp=500), stacking=smallest, caps=Caps(floor_price=100_00)),
+        offer("c", PercentOff(bp=2000), stacking=smallest),
+    )
+    assert savings(priced) == {"a": 10_00}
+    assert reasons(priced) == {"b": "nothing_left", "c": "group_beaten"}
 
 
 def test_one_code_gives_a_discount_and_free_shipping() -> None:  # Saleor 3569

@@ -22,7 +22,6 @@ from promo_ray.registry import register
 _OBJECTS = {"products": "product", "categories": "products_collection"}
 _SELECTORS = tuple(_OBJECTS)
 _NOTES = ("version", "contact_cost", "provenance")  # what changes no price
-_SUFFIX = {"total": "", "day": ".daily"}  # of rules on numbers of redemptions
 
 
 @register("voucherify")
@@ -49,10 +48,10 @@ class Voucherify(Target):
         "trigger.spend_basis": "no spend is asked for",
         "mechanic.unit_cost": "knows no costs",
         "mechanic.choice_of": "gives one product",
-        "caps.budget": "only campaigns limit money, over all time",
-        "caps.uses": "is counted in total or by day",
-        "caps.uses_per_user": "is counted in total or by day",
-        "caps.period": "money is limited over all time, uses in total or by day",
+        "caps.budget": "the name of the rule is not public; set it in the dashboard",
+        "caps.uses": "the names of rules by day are not public; set them in the dashboard",
+        "caps.uses_per_user": "the names of rules by day are not public",
+        "caps.period": "the names of rules by day are not public",
         "stacking.layer": "follows from the effect",
         "stacking.priority": "only promotion tiers have a hierarchy, from 1",
         "stacking": "is a setting of the project",
@@ -203,17 +202,11 @@ def _listed(names: dict[str, list[str]]) -> list[dict[str, str]]:
 
 
 def _limits(fields: Fields, is_campaign: bool) -> list[tuple[str, str, Any]]:
-    found, period = [], fields.peek("caps.period")
-    if is_campaign and fields.peek("caps.budget") is not None and period == "total":
-        budget = _hundredths(fields, "caps.budget")
-        found.append(("campaign.orders.amount_discounted", budget))
-    if period in _SUFFIX:
-        if is_campaign and (uses := fields.take("caps.uses")) is not None:
-            found.append((f"campaign.redemptions.count{_SUFFIX[period]}", uses))
-        if (uses := fields.take("caps.uses_per_user")) is not None:
-            found.append((f"redemption.count.per_customer{_SUFFIX[period]}", uses))
-        if found and period == "day" and fields.peek("caps.budget") is None:
-            fields.take("caps.period")
+    found = []
+    if is_campaign and (uses := fields.capped("caps.uses")) is not None:
+        found.append(("campaign.redemptions.count", uses))
+    if (uses := fields.capped("caps.uses_per_user")) is not None:
+        found.append(("redemption.count.per_customer", uses))
     return [(name, "$less_than_or_equal", [limit]) for name, limit in found]
 
 

@@ -24,7 +24,6 @@ from promo_ray.offers.encode import (
     encode,
     is_encodable,
     method_fits,
-    sale_skips,
 )
 from promo_ray.offers.ledger import CapLedger
 from promo_ray.offers.offer import Offer, check_together
@@ -138,7 +137,8 @@ def price_carts(
         ends = list(pricing(call.price, edges[:-1], edges[1:]))
     if ends != edges[1:]:
         raise MemoryError("no memory to price carts")
-    _price_singly(done, None, np.flatnonzero(status).tolist())
+    if status.any():
+        _price_singly(done, None, np.flatnonzero(status).tolist())
     return done
 
 
@@ -168,7 +168,7 @@ def _call(
         "tiers": encoded.tiers,
         "slots": encoded.slots,
         "masks": masks,
-        "skips": sale_skips(encoded.scopes),
+        "skips": encoded.skips,
         "method_fits": method_fits(carts, offers),
         "start": carts.start,
         "item": carts.item,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from promo_ray.errors import DataError
 from promo_ray.offers.cart import Cart, CartLine, Shipping, marks_of
 from promo_ray.offers.money import MAX_MONEY, minor_digits
-from promo_ray.offers.scope import Scope
+from promo_ray.offers.scope import Scope, ScopeBits
 from promo_ray.offers.units import key_of
 
 _MAX_QUANTITY = 10**9
@@ -36,6 +36,8 @@ def _column(values: Any, dtype: str, name: str) -> NDArray[Any]:
     """The values as the kernel reads them; refuses what is lost on the way."""
     found = np.asarray(values)
     own = np.ascontiguousarray(found, dtype=dtype)
+    if own is found:
+        return own
     if len(found) and (own.dtype.kind, found.dtype.kind) not in _SAFE:
         raise DataError(f"must hold {dtype}; got {found.dtype}", where=f"carts.{name}")
     if (own != found).any():
@@ -222,32 +224,15 @@ class CartBatch:
                 columns[name] = columns[name][index]
         return CartBatch(**{**columns, "start": start})
 
-    def item_masks(self, scopes: Sequence[Scope]) -> NDArray[np.uint64]:
-        """Which items are in which scopes, if they are not on sale; see `Scope.holds`.
-
-        Returns:
-            `(n_items, n_words)`, bit s of an item for scope s.
-        """
-        n_words = max(1, -(-len(scopes) // 64))
-        inside: dict[str, int] = {}  # bits of scopes by mark
-        outside: dict[str, int] = {}
-        every = 0
-        for s, scope in enumerate(scopes):
-            include, exclude = scope.include.marks, scope.exclude.marks
-            every |= 0 if include else 1 << s
-            for bits, marks in ((inside, include), (outside, exclude)):
-                for mark in marks:
-                    bits[mark] = bits.get(mark, 0) | 1 << s
+    def item_masks(self, scopes: ScopeBits) -> NDArray[np.uint64]:
+        """`(n_items, n_words)` bit s of an item for a scope that holds it, were it not on sale."""
+        n_words = max(1, -(-scopes.n // 64))
         rows = bytearray()
         for item in self.items:
-            held, barred = every, 0
-            for mark in marks_of(*item):
-                held |= inside.get(mark, 0)
-                barred |= outside.get(mark, 0)
-            rows += (held & ~barred).to_bytes(8 * n_words, "little")
+            rows += scopes.holding(marks_of(*item)).to_bytes(8 * n_words, "little")
         return np.frombuffer(rows, "<u8").astype(np.uint64).reshape(-1, n_words)
 
     def lines_in(self, scope: Scope) -> NDArray[np.bool_]:
         """`(n_lines,)` whether the units of a line are in scope."""
-        inside = (self.item_masks([scope])[:, 0] > 0)[self.item]
+        inside = (self.item_masks(ScopeBits([scope]))[:, 0] > 0)[self.item]
         return inside & ~self.is_on_sale if scope.skip_on_sale else inside

@@ -21,7 +21,7 @@ from promo_ray.offers.mechanics.product_bundle import ProductBundle
 from promo_ray.offers.mechanics.tiered import Tiered
 from promo_ray.offers.offer import Offer
 from promo_ray.offers.reasons import Reason
-from promo_ray.offers.scope import Scope
+from promo_ray.offers.scope import Scope, ScopeBits
 from promo_ray.offers.terms import LAYERS
 
 # reason codes of the columns: place in REASONS + 1
@@ -64,6 +64,7 @@ class EncodedOffers:
         tiers: `(n_tiers, 3)` int64: min, amount or basis points, whether the latter.
         slots: `(n_slots, 2)` int64: number in `scopes` or -1, units.
         scopes: distinct scopes, without their `max_units`.
+        skips: `(n_words,)` uint64, bit s for a scope that skips items on sale.
         gifts: offers with a gift, in the order of `OFFER.gift`.
         periods: distinct (period, time zone) that caps are counted over, other than `total`.
         n_groups: number of groups.
@@ -72,7 +73,8 @@ class EncodedOffers:
     rows: NDArray[np.int64]
     tiers: NDArray[np.int64]
     slots: NDArray[np.int64]
-    scopes: tuple[Scope, ...]
+    scopes: ScopeBits
+    skips: NDArray[np.uint64]
     gifts: tuple[Offer, ...]
     periods: tuple[tuple[str, str], ...]
     n_groups: int
@@ -205,26 +207,20 @@ def encode(offers: Sequence[Offer]) -> EncodedOffers:
         {**_UNSAID, **encoder.row(offers[j]), "column": j, "id_rank": rank[offers[j].id]}
         for j in sorted(range(len(offers)), key=turn)
     ]
+    scopes = ScopeBits(tuple(encoder.scopes))
+    skips = scopes.skip_on_sale.to_bytes(8 * max(1, -(-scopes.n // 64)), "little")
     return EncodedOffers(
         rows=np.array(
             [[-1 if value is None else value for value in row.values()] for row in rows], np.int64
         ).reshape(-1, len(OFFER)),
         tiers=np.array(encoder.tiers, np.int64).reshape(-1, 3),
         slots=np.array(encoder.slots, np.int64).reshape(-1, 2),
-        scopes=tuple(encoder.scopes),
+        scopes=scopes,
+        skips=np.frombuffer(skips, "<u8").astype(np.uint64),
         gifts=tuple(encoder.gifts),
         periods=tuple(encoder.periods),  # type: ignore[arg-type]
         n_groups=len(encoder.groups),
     )
-
-
-def sale_skips(scopes: Sequence[Scope]) -> NDArray[np.uint64]:
-    """`(n_words,)` bit s for a scope that skips items on sale."""
-    skips = np.zeros(max(1, -(-len(scopes) // 64)), np.uint64)
-    for s, scope in enumerate(scopes):
-        if scope.skip_on_sale:
-            skips[s // 64] |= np.uint64(1 << (s % 64))
-    return skips
 
 
 def method_fits(batch: CartBatch, offers: Sequence[Offer]) -> NDArray[np.uint8]:

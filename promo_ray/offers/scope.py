@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -115,3 +116,34 @@ class Scope:
         if self.max_units is not None:
             text += f", at most {self.max_units} {'unit' if self.max_units == 1 else 'units'}"
         return text
+
+
+class ScopeBits:
+    """Many scopes at once; bit s of an int stands for scope s.
+
+    Attributes:
+        n: number of scopes.
+        skip_on_sale: those that leave out items whose price is already reduced.
+    """
+
+    def __init__(self, scopes: Sequence[Scope]) -> None:
+        """Bits by mark, so that an item costs as many steps as it has marks."""
+        self.n = len(scopes)
+        self.skip_on_sale = self._every = 0
+        self._inside: dict[str, int] = {}
+        self._outside: dict[str, int] = {}
+        for s, scope in enumerate(scopes):
+            include, exclude = scope.include.marks, scope.exclude.marks
+            self.skip_on_sale |= scope.skip_on_sale << s
+            self._every |= (not include) << s
+            for bits, marks in ((self._inside, include), (self._outside, exclude)):
+                for mark in marks:
+                    bits[mark] = bits.get(mark, 0) | 1 << s
+
+    def holding(self, marks: Iterable[str]) -> int:
+        """Scopes that hold an item with these marks that is not on sale; see `Scope.holds`."""
+        held, barred = self._every, 0
+        for mark in marks:
+            held |= self._inside.get(mark, 0)
+            barred |= self._outside.get(mark, 0)
+        return held & ~barred

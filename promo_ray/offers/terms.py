@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -118,9 +119,14 @@ class Audience:
 
         BLAKE2b of the user id, keyed by the salt, as a fraction of 2^64 against `holdout_bp`.
         """
-        key = hashlib.blake2b((self.salt or offer_id).encode(), digest_size=32).digest()
+        key = _holdout_key(self.salt or offer_id)
         digest = hashlib.blake2b(user_id.encode(), digest_size=8, key=key).digest()
         return int.from_bytes(digest, "little") * FULL_BP >> 64 < self.holdout_bp
+
+
+@lru_cache(4096)
+def _holdout_key(salt: str) -> bytes:
+    return hashlib.blake2b(salt.encode(), digest_size=32).digest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,6 @@ from promo_ray.offers import (
     Audience,
     BuyGet,
     Caps,
-    Context,
     FixedPrice,
     FreeShipping,
     Gift,
@@ -215,25 +214,6 @@ def test_text_that_is_no_json_is_refused() -> None:
 def test_json_without_end_is_refused() -> None:
     with pytest.raises(DataError, match="must be JSON"):
         Offer.from_json("[" * 100_000)
-
-
-@pytest.mark.parametrize(
-    ("facts", "match"),
-    [
-        ({"now": "2026-01-05"}, r"^context\.now: must be a time"),
-        ({"now": datetime(2026, 1, 5)}, r"^context\.now: must have a time zone"),
-        ({"now": datetime.max.replace(tzinfo=UTC)}, r"^context\.now: must lie in the years"),
-        ({"left": {"x": 3}}, r"^context\.left\['x'\]: must be a CapsLeft"),
-        ({"left": [3]}, r"^context\.left: must be a mapping"),
-        ({"n_orders": "3"}, r"^context\.n_orders: must be an integer"),
-        ({"codes": "SPRING"}, r"^context\.codes: must be a frozenset"),
-        ({"gift_stock": {"mug": "2"}}, r"^context\.gift_stock\['mug'\]: must be an integer"),
-    ],
-)
-def test_contexts_refuse_what_is_no_fact_by_name(facts: dict[str, Any], match: str) -> None:
-    with pytest.raises(DataError, match=match) as caught:
-        Context(**{"now": datetime(2026, 1, 5, tzinfo=UTC), **facts})
-    assert "\n" not in str(caught.value)
 
 
 def test_numbers_have_one_form() -> None:

@@ -437,6 +437,7 @@ def test_times_need_a_zone() -> None:
     ("facts", "match"),
     [
         ({"now": "2026-01-05"}, r"context\.now: must be a time"),
+        ({"now": datetime.max.replace(tzinfo=UTC)}, r"context\.now: must lie in the years"),
         ({"segments": "vip"}, r"context\.segments: must be a frozenset"),
         ({"codes": frozenset({3})}, r"context\.codes\[0\]: must be a text"),
         ({"user_id": None}, r"context\.user_id: must be a text"),

@@ -2,7 +2,8 @@
 
 All money is int minor units (cents) of one ISO currency, all rates are int basis points. To price
 one cart nothing is needed besides the standard library, so that serving can load it anywhere; the
-names for many carts need NumPy, `carts_of_events` also Arrow, and are loaded on first use.
+names for many carts need NumPy, `carts_of_events` also Arrow, and are loaded on first use, as is
+the compiled pricer for one cart with many offers.
 """
 
 from __future__ import annotations

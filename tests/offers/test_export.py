@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.offers import (
     AmountOff,
+    Audience,
     BuyGet,
     Caps,
     FixedPrice,
@@ -29,6 +32,7 @@ from promo_ray.offers import (
     Tier,
     Tiered,
     Trigger,
+    Window,
     export_offer,
     import_offer,
 )
@@ -263,6 +267,34 @@ EXPRESSIBLE = {
         Offer(id="o-5", currency="EUR", mechanic=Gift(sku="mug"), trigger=Trigger(min_spend=5000)),
         Offer(id="o-6", currency="EUR", mechanic=FreeShipping(methods=("post",))),
         Offer(id="o-7", currency="KWD", mechanic=FixedPrice(price=999)),
+        Offer(id="o-8", currency="EUR", mechanic=AmountOff(amount=500)),
+        Offer(
+            id="o-9",
+            currency="EUR",
+            mechanic=PercentOff(bp=500),
+            trigger=Trigger(min_units=3, required_scope=NAMED),
+            stacking=Stacking(layer="order", stop=True, priority=-4),
+        ),
+        Offer(id="o-10", currency="EUR", mechanic=PercentOff(bp=5), scope=Scope(max_units=2)),
+        Offer(id="o-11", currency="EUR", mechanic=MECHANICS[8]),
+        Offer(id="o-12", currency="EUR", mechanic=ProductBundle.of_items("p1", "p2", amount=150)),
+        Offer(id="o-13", currency="EUR", mechanic=MECHANICS[10]),
+        Offer(id="o-14", currency="EUR", mechanic=FreeShipping()),
+        Offer(
+            id="o-15",
+            currency="EUR",
+            mechanic=AmountOff(amount=100),
+            trigger=Trigger(kind="shared_code", code="TEN"),
+            caps=Caps(uses=100, uses_per_user=1),
+            audience=Audience(segments_any=("vip",), segments_none=("staff",), countries=("DE",)),
+            window=Window(start_at=datetime(2026, 1, 5, tzinfo=UTC)),
+        ),
+        Offer(
+            id="o-16",
+            currency="EUR",
+            mechanic=PercentOff(bp=100),
+            trigger=Trigger(kind="unique_code"),
+        ),
         Offer(
             id="Tea, 10 %",  # no key of commercetools
             currency="EUR",
@@ -276,6 +308,21 @@ EXPRESSIBLE = {
         Offer(id="o 3", currency="KWD", mechanic=AmountOff(amount=1234), caps=Caps(budget=10**15)),
         Offer(id="o 4", currency="EUR", mechanic=MECHANICS[11]),
         Offer(id="o 5", currency="EUR", mechanic=FreeShipping(), trigger=Trigger(min_spend=5000)),
+        Offer(
+            id="o 6",
+            currency="EUR",
+            mechanic=PercentOff(bp=500),
+            stacking=Stacking(layer="order"),
+            audience=Audience(segments_any=("g1",), channels=("s1",), countries=("DE",)),
+        ),
+        Offer(
+            id="o 7",
+            currency="EUR",
+            mechanic=PercentOff(bp=500),
+            scope=replace(NAMED, max_units=2),
+            caps=Caps(uses=9),
+            window=Window(end_at=datetime(2026, 1, 5, tzinfo=UTC)),
+        ),
     ),
 }
 
@@ -287,6 +334,17 @@ def test_expressible_offers_lose_nothing_and_come_back(source: str, offer: Offer
     exported = export_offer(offer, source)
     assert exported.losses == ()
     assert import_offer(exported.payload, source) == base.Imported(offer=offer, losses=())
+
+
+def test_every_mechanic_that_importers_can_express_comes_back() -> None:
+    kinds = {name: {o.mechanic.method for o in EXPRESSIBLE[name]} for name in SOURCES}
+    every = {"percent_off", "amount_off", "buy_get", "free_shipping"}
+    assert kinds["commercetools"] == every | {"fixed_price", "product_bundle", "gift"}
+    assert kinds["medusa"] == every
+    for name in SOURCES:  # the others are never said without a loss
+        for mechanic in MECHANICS:
+            if mechanic.method not in kinds[name]:
+                assert export_offer(Offer(id="o", currency="EUR", mechanic=mechanic), name).losses
 
 
 @pytest.mark.parametrize("source", SOURCES)

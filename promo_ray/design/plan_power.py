@@ -27,7 +27,9 @@ class Measurement:
     detectable: float
 
 
-def measurement(plan: LifecyclePlan, n_users: int, outcome_sd: float) -> Measurement:
+def measurement(
+    plan: LifecyclePlan, n_users: int, outcome_sd: float, n_held_out: int | None = None
+) -> Measurement:
     """Holdout of a plan, and what it can detect.
 
     Source: two-sample z-test of means, (z_(1 - alpha / 2) + z_power) sd sqrt(1 / n1 + 1 / n0)
@@ -37,12 +39,14 @@ def measurement(plan: LifecyclePlan, n_users: int, outcome_sd: float) -> Measure
         plan: the plan.
         n_users: users of the audience, >= 2.
         outcome_sd: standard deviation of the metric between users, > 0.
+        n_held_out: users held out, where they are known; the plan's share if None.
 
     Raises:
         ConfigError: fewer than two users, or a standard deviation not above 0.
     """
     _check(n_users, outcome_sd)
-    n_holdout = min(max(1, round(plan.holdout_rate * n_users)), n_users - 1)
+    meant = round(plan.holdout_rate * n_users) if n_held_out is None else n_held_out
+    n_holdout = min(max(1, meant), n_users - 1)
     n_treated = n_users - n_holdout
     half = _z(plan) * outcome_sd * math.sqrt(1 / n_treated + 1 / n_holdout)
     return Measurement(n_treated, n_holdout, n_holdout / n_users, half)

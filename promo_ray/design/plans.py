@@ -27,7 +27,7 @@ from promo_ray.design.plan_power import Measurement, holdout_for, measurement
 from promo_ray.design.stand_ins import StandIn, StandInSurface, free_shipping, gift, tiered
 from promo_ray.design.users import MenuUsers
 from promo_ray.errors import ConfigError, DataError
-from promo_ray.offers import Offer
+from promo_ray.offers import Audience, Offer
 
 __all__ = [
     "PLANS",
@@ -37,6 +37,7 @@ __all__ = [
     "audience_of",
     "constraints_of",
     "holdout_for",
+    "holdout_of",
     "measurement",
     "plan_grid",
     "plan_menu",
@@ -169,6 +170,11 @@ def rules_of(
     )
 
 
+def holdout_of(name: str, plan: LifecyclePlan) -> Audience:
+    """Audience that holds out the plan's share of users; the same ones for all of its offers."""
+    return Audience(holdout_bp=max(1, round(plan.holdout_rate * 10_000)), salt=f"plan {name}")
+
+
 @dataclass(frozen=True)
 class PlannedMenu:
     """A plan with its menu.
@@ -192,26 +198,22 @@ class PlannedMenu:
     def executable(self, currency: str = "USD") -> tuple[Offer, ...]:
         """Its offers as shops execute them, see `MenuResult.executable`.
 
-        Each is for the users of a list kept by the shop, named `list_name` of its id. All offers
+        Each is for the users of a list that the shop is given, named by `user_ids_ref`. All offers
         of the plan hold out the same users, and their ids begin with the plan's name.
         """
-        held_out = max(1, round(self.plan.holdout_rate * 10_000))
         offers = []
+        held_out = holdout_of(self.name, self.plan)
         for o in self.menu.executable(currency):
             own = f"{self.name}-{o.id}"
             audience = replace(
                 o.audience,
-                holdout_bp=held_out,
-                salt=f"plan {self.name}",
-                user_ids_ref=self.list_name(own),
+                holdout_bp=held_out.holdout_bp,
+                salt=held_out.salt,
+                user_ids_ref=f"plan {self.name}: {own}",
             )
             caps = replace(o.caps, uses_per_user=self.plan.max_uses)
             offers.append(replace(o, id=own, audience=audience, caps=caps))
         return tuple(offers)
-
-    def list_name(self, offer_id: str) -> str:
-        """Name of the list of users whom an offer of the plan is for."""
-        return f"plan {self.name}: {offer_id}"
 
     def document(self, currency: str = "USD") -> dict[str, Any]:
         """Plain values for one file that can be compared and approved."""

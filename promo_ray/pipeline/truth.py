@@ -56,7 +56,7 @@ def true_effects(context: Context, shop: Shop, offers: pa.Table) -> Truth:
 
 
 def during(truth: Truth, limits: Mapping[str, Any]) -> Truth:
-    """Effects of the menu's offers in their windows: `limits["share"]` of them, contacts in full."""
+    """Effects of the menu's offers in their windows: `limits["share"]` of each."""
     if limits["share"] is None:
         return truth
     contact = limits["offers"]["contact_cost"].to_numpy()

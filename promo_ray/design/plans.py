@@ -114,23 +114,25 @@ def constraints_of(plan: LifecyclePlan, base: Constraints | None = None) -> Cons
 def plan_grid(
     plan: LifecyclePlan, grid: OfferGrid, currency: str
 ) -> tuple[OfferGrid, dict[str, StandIn]]:
-    """Offers that a plan may choose from, and those of them that others stand in for.
+    """Offers of a plan's mechanics, and those of them that others stand in for.
 
     The plan's own offers are added, none of them tried. Where it is about some items, bundles
     without any of them are left out.
     """
     items = set(plan.items)
-    rows = grid.terms.select(["mechanic", "item_ids"]).to_pylist()
-    is_about = [
-        not items or row["mechanic"] != "product_bundle" or bool(items & set(row["item_ids"] or ()))
-        for row in rows
+    kept = [
+        row["mechanic"] in plan.mechanics
+        and not (
+            items and row["mechanic"] == "product_bundle" and items.isdisjoint(row["item_ids"])
+        )
+        for row in grid.terms.select(["mechanic", "item_ids"]).to_pylist()
     ]
     stand_ins = [
         *(free_shipping(own, currency) for own in plan.shipping),
         *(gift(own, currency) for own in plan.gifts),
         *(tiered(own, currency) for own in plan.tiers),
     ]
-    own = grid.where(np.array(is_about, dtype=bool))
+    own = grid.where(np.array(kept, dtype=bool))
     own = own.plus([s.row for s in stand_ins], [s.offer for s in stand_ins])
     return own, {s.offer.id: s for s in stand_ins}
 
@@ -225,7 +227,7 @@ class PlannedMenu:
             "n_audience": self.n_audience,
             "measurement": vars(self.measurement).copy(),
             "budget": self.budget,
-            "guardrails": {"enforced": self._enforced(), "for_people": people},
+            "guardrails": {"enforced": self._enforced(currency), "for_people": people},
             "offers": [o.words for o in self.menu.offers],
             "is_tried": [o.is_tried for o in self.menu.offers],
             "is_supported": [o.is_between for o in self.menu.offers],
@@ -235,7 +237,7 @@ class PlannedMenu:
             "executable": [o.to_mapping() for o in self.executable(currency)],
         }
 
-    def _enforced(self) -> list[str]:
+    def _enforced(self, currency: str) -> list[str]:
         """What menu, allocation and executable offers keep by themselves, in plain words."""
         rules, plan = self.menu.constraints, self.plan
         n = rules.max_offers or plan.max_offers
@@ -251,7 +253,7 @@ class PlannedMenu:
         if plan.max_uses is not None:
             limits.append(f"at most {plan.max_uses} order{'s' if plan.max_uses > 1 else ''} a user")
         if self.budget is not None:
-            limits.append(f"an expected cost of at most {self.budget:,.2f}")
+            limits.append(f"an expected cost of at most {self.budget:,.2f} {currency}")
         if rules.support != "any":
             limits.append(_SUPPORT_WORDS[rules.support])
         return limits

@@ -17,6 +17,7 @@ from promo_ray.artifacts.catalog import CATALOG
 from promo_ray.artifacts.evaluation import CURVES, EVALUATION
 from promo_ray.artifacts.events import EVENTS
 from promo_ray.artifacts.offer_set import OFFER_SET
+from promo_ray.artifacts.plan_set import PLAN_SET
 from promo_ray.artifacts.price_plan import PRICE_PLAN
 from promo_ray.artifacts.recommender import RECOMMENDER
 from promo_ray.artifacts.response_model import RESPONSE_MODEL
@@ -45,6 +46,7 @@ _INPUTS = (
     CAMPAIGN_LOG,
     RESPONSE_MODEL,
     OFFER_SET,
+    PLAN_SET,
     PRICE_PLAN,
     CANDIDATES,
     ASSIGNMENT,

@@ -109,6 +109,11 @@ class Part(NamedTuple):
     segments: NDArray[np.bool_]
     reach: NDArray[np.bool_]
 
+    def where(self, rows: NDArray[np.bool_]) -> Part:
+        """The users for whom `rows` `(n,)` holds."""
+        value, cost = self.value[rows], self.cost[rows]
+        return Part(self.u[rows], value, cost, self.segments[rows], self.reach[rows])
+
 
 def draw(table: pa.Table, sampler: Sampler, seed: int, name: str, rate: float) -> list[Part]:
     """Users of a shard who search, race and judge: `rate`, half of it and `rate` of all.
@@ -124,19 +129,15 @@ def draw(table: pa.Table, sampler: Sampler, seed: int, name: str, rate: float) -
     """
     u = uniforms(seed, name, keys_of(table["user_id"].to_pylist()))[:, 0]
     edges = (0.0, rate, 1.5 * rate, 2.5 * rate)
+    table, u = table.filter(pa.array(u < edges[-1])), u[u < edges[-1]]
+    n_offers = sampler.terms.num_rows
+    value = cost = np.zeros((n_offers, 0), dtype=np.float32)
+    if len(u):  # all parts at once: a model is slow to ask, not slow to answer
+        value, cost = sampler.bare(table).take(np.arange(n_offers))
+    value = np.where(consenting(table), value, -np.inf).astype(np.float32)
+    whole = Part(u, value.T, cost.T, *sampler.kinds(table))
     chosen = [(u >= low) & (u < high) for low, high in itertools.pairwise(edges)]
-    return [_part(table.filter(pa.array(rows)), sampler, u[rows]) for rows in chosen]
-
-
-def _part(table: pa.Table, sampler: Sampler, u: Floats) -> Part:
-    n_offers, n_users = sampler.terms.num_rows, table.num_rows
-    kinds = sampler.kinds(table)
-    if not n_users:
-        nothing = np.zeros((0, n_offers), dtype=np.float32)
-        return Part(u, nothing, nothing, *kinds)
-    value, cost = sampler.bare(table).take(np.arange(n_offers))
-    value = np.where(consenting(table), value, -np.inf)
-    return Part(u, value.T.astype(np.float32), np.ascontiguousarray(cost.T), *kinds)
+    return [whole.where(rows) for rows in chosen]
 
 
 def consenting(table: pa.Table) -> NDArray[np.bool_]:

@@ -11,7 +11,6 @@ from promo_ray.evaluation.report_words import (
     decimal,
     interval_of,
     number,
-    percent,
     users,
 )
 

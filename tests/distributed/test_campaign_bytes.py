@@ -13,12 +13,32 @@ from promo_ray.pipeline import campaign
 
 ROOT = Path(__file__).parents[2]
 SAME = ("events", "users", "campaign_log", "user_profiles", "response_model", "offer_set",
-        "candidates", "assignment", "recommender")  # fmt: skip
-STAGES = ("ingest", "profile", "response", "design", "allocate", "recommend")
+        "plan_set", "candidates", "assignment", "recommender")  # fmt: skip
+STAGES = ("ingest", "profile", "response", "design", "plans", "allocate", "recommend")
 SMALL: dict[str, Any] = {
     "seed": 5,
     "ingest": {"shop": {"n_users": 1200, "n_items": 60, "seed": 5}},
-    "design": {"max_evals": 1000, "n_sample": 400},
+    "design": {
+        "max_evals": 1000,
+        "n_sample": 400,
+        "support": "wide",
+        "wide": {
+            "steps": {"depth_rates": [0.1, 0.25], "amount_rates": [0.1]},
+            "n_bundles": 2,
+        },
+        "segments": "segment",
+        "windows": [{"name": "at weekends", "share": 0.4, "weekdays": ["sat", "sun"]}],
+        "channels": [{"name": "letter", "contact_cost": 0.1}],
+        "robustness": 0.5,
+        "n_refits": 2,
+    },
+    "plans": {
+        "win_back": {},
+        "member": {
+            "mechanics": ["percent_off", "gift"],
+            "gifts": [{"sku": "mug", "unit_cost": 1, "perceived_value": 4}],
+        },
+    },
 }
 
 pytestmark = pytest.mark.ray

@@ -48,7 +48,7 @@ class Job:
     def run(self, *stages: str, **changes: Any) -> int:
         config = self.out.parent / f"{self.out.name}.yaml"
         own = {**self.settings, **changes, "out": str(self.out)}
-        config.write_text(yaml.safe_dump(own))
+        config.write_text(yaml.safe_dump(own, sort_keys=False))
         return run_job("job", stages, JobOptions(config=str(config), is_local=True))
 
     def design(self, *stages: str, **design: Any) -> int:

@@ -111,7 +111,13 @@ def axes_of(
     windows: Sequence[MenuWindow],
     channels: Sequence[MenuChannel],
 ) -> Axes:
-    """Axes of settings."""
+    """Axes of settings.
+
+    Raises:
+        ConfigError: rules for a segment whose name means that there are none.
+    """
+    if segments.get(EVERYONE):
+        raise ConfigError(f"design.segments.{EVERYONE} must have no rule; call it something else")
     return Axes(
         dict(segments) or {EVERYONE: ()},
         tuple(w.window() for w in windows) or (Window(),),

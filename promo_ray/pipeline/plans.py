@@ -55,7 +55,7 @@ from promo_ray.pipeline.stage import Context, StageResult, current, finished, sk
 from promo_ray.response.model import ResponseModel
 from promo_ray.seeding import derive, keys_of
 
-_FEWEST = 50  # users of an audience, below which a menu can be neither searched nor judged
+_FEWEST = 50  # users with the plan, below which a menu can be neither searched nor judged
 _FEWEST_LOGGED = 30  # rows of the log that tell how much an outcome varies
 _ENUMERATED = 2_000  # menus that are tried one by one instead of searched
 
@@ -155,9 +155,12 @@ def _prepared(config: PlansConfig, context: Context) -> _Work:
 def _plan(name: str, work: _Work) -> _Planned | str:
     """A plan with its menu and who gets what, or why there is none."""
     plan, design, own = work.config.plans[name], work.config.design, work.counts[name]
-    if own.n < _FEWEST:
-        n = f"only {own.n} users are" if own.n else "nobody is"
-        return f"{n} in its audience; a menu needs {_FEWEST}"
+    n_treated = own.n - own.n_held_out
+    if n_treated < _FEWEST:
+        n = f"only {n_treated} users are" if own.n else "nobody is"
+        return f"{n} in its audience and not held out; a menu needs {_FEWEST}"
+    if not own.n_held_out:
+        return f"nobody of the {own.n} users of its audience is held out; raise holdout_rate"
     if own.n_log < _FEWEST_LOGGED:
         return f"the log knows {plan.metric} of only {own.n_log} users of its audience"
     spread = own.squares / own.n_log - (own.total / own.n_log) ** 2
@@ -174,7 +177,7 @@ def _plan(name: str, work: _Work) -> _Planned | str:
     surfaces = (StandInSurface(s, stand_ins, work.sampler.is_money) for s in work.sampler.surfaces)
     sampler = work.sampler._replace(surfaces=tuple(surfaces), terms=grid.terms)
     context = work.context
-    rate = min(0.4, design.n_sample / (own.n - own.n_held_out))
+    rate = min(0.4, design.n_sample / n_treated)
     drawn = gathered(work.resident.map(_draw, name, sampler, context.seed, rate), sampler)
     budget = _budget(plan, own, work)
     kept = np.flatnonzero(compiled(rules, grid).mended == np.arange(len(grid)))

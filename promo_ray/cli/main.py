@@ -38,6 +38,7 @@ _HELP = {
     "fit": "Learn how each user responds to offers.",
     "price": "Estimate elasticities, tune and plan list prices.",
     "design": "Search the menu of offers.",
+    "plans": "Design the lifecycle plans that the config names.",
     "allocate": "Decide who gets which offer within the budget.",
     "recommend": "Popular items, neighbors and top items per user.",
     "evaluate": "Prove what the policy earns and write the report.",

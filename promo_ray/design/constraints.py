@@ -132,7 +132,7 @@ def depth_of(row: Mapping[str, Any], basket: float | Mapping[str, float] | None)
     """
     if row["mechanic"] in ("percent_off", "product_bundle"):
         return float(row["depth_rate"] or 0.0)
-    if row["mechanic"] == "spend_threshold":
+    if row["threshold"]:
         return float(row["amount"] / row["threshold"])
     if row["amount"]:
         scope = row["scope"] or ""

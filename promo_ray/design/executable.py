@@ -11,7 +11,8 @@ from typing import Any
 from promo_ray.design.columns import Channel
 from promo_ray.design.constraints import Constraints
 from promo_ray.design.genome import EVERYONE, MenuSpace
-from promo_ray.offers import Audience, Caps, Offer, Stacking, Window, from_terms
+from promo_ray.offers import Audience, Caps, Gift, Offer, Stacking, Window, from_terms
+from promo_ray.offers.money import minor_digits, scaled
 
 _ANY_CHANNEL = Channel().name
 
@@ -28,6 +29,7 @@ class DesignedOffer:
         is_tried: users got it before.
         is_between: within the range of what was tried; False = the model guesses.
         words: the whole in plain words.
+        whole: the offer where `terms` do not say it in full.
     """
 
     terms: Mapping[str, Any]
@@ -39,6 +41,7 @@ class DesignedOffer:
     is_tried: bool
     is_between: bool
     words: str
+    whole: Offer | None = None
 
 
 def designed(space: MenuSpace, variant: int) -> DesignedOffer:
@@ -55,6 +58,7 @@ def designed(space: MenuSpace, variant: int) -> DesignedOffer:
         terms, segment, window.name, channel.name, terms["contact_cost"] + channel.contact_cost,
         window.holds, bool(space.grid.is_tried[row]), bool(space.grid.is_between[row]),
         ", ".join([words, *(d for d in details if d)]),
+        space.grid.executable.get(terms["offer_id"]),
     )  # fmt: skip
 
 
@@ -83,14 +87,17 @@ def _free_id(offer_id: str, ids: Counter[str], taken: set[str]) -> str:
 def _executable(
     offer: DesignedOffer, offer_id: str, constraints: Constraints, currency: str
 ) -> Offer:
-    plain = from_terms({**offer.terms, "contact_cost": offer.contact_cost}, currency)
+    plain = offer.whole or from_terms(offer.terms, currency)
     names = {offer.terms["offer_id"], offer.terms["mechanic"]}
     groups = (g for g in constraints.exclusive_groups if names & set(g))
-    group = next((f"one of {', '.join(g)}" for g in groups), None)
-    floor = constraints.min_margin_rate
+    # shops group offers of one layer that save money; a menu holds one of a group in any case
+    is_grouped = plain.layer != "shipping" and not isinstance(plain.mechanic, Gift)
+    group = next((f"one of {', '.join(g)}" for g in groups if is_grouped), None)
+    floor = None if plain.layer == "shipping" else constraints.min_margin_rate
     return replace(
         plain,
         id=offer_id,
+        contact_cost=scaled(offer.contact_cost, minor_digits(currency), "contact_cost"),
         audience=Audience(
             segments_any=() if offer.segment == EVERYONE else (offer.segment,),
             channels=() if offer.channel == _ANY_CHANNEL else (offer.channel,),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,13 @@ class OfferGrid:
         is_tried: `(g,)` bool; False = no user ever got it, so nothing logged can prove it.
         is_between: `(g,)` bool; False = outside the range of what was tried, where a model can
             only guess.
+        executable: offers, by id, that the columns of `terms` do not say in full.
     """
 
     terms: pa.Table
     is_tried: NDArray[np.bool_]
     is_between: NDArray[np.bool_]
+    executable: Mapping[str, Offer] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.terms.num_rows)
@@ -46,7 +48,25 @@ class OfferGrid:
 
     def offers(self, currency: str) -> tuple[Offer, ...]:
         """Executable offers in the order of the grid."""
-        return tuple(from_terms(row, currency) for row in self.terms.to_pylist())
+        return tuple(
+            self.executable.get(row["offer_id"]) or from_terms(row, currency)
+            for row in self.terms.to_pylist()
+        )
+
+    def where(self, kept: NDArray[np.bool_]) -> OfferGrid:
+        """The offers for which `kept` `(g,)` holds."""
+        terms = self.terms.filter(pa.array(kept))
+        return OfferGrid(terms, self.is_tried[kept], self.is_between[kept], self.executable)
+
+    def plus(self, rows: Sequence[Mapping[str, Any]], offers: Sequence[Offer]) -> OfferGrid:
+        """The grid and offers that nobody ever got, as rows of terms and as shops execute them."""
+        nothing = np.zeros(len(rows), dtype=bool)
+        return OfferGrid(
+            pa.concat_tables([self.terms, pa.Table.from_pylist(rows, schema=OFFER_TERMS)]),
+            np.concatenate([self.is_tried, nothing]),
+            np.concatenate([self.is_between, nothing]),
+            {**self.executable, **{offer.id: offer for offer in offers}},
+        )
 
 
 def offer_grid(tried: pa.Table, support: str = "tried", currency: str = "USD") -> OfferGrid:

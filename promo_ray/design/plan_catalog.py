@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from promo_ray.config import config_class
+from promo_ray.design.audience import Rule, columns_of_rules
+from promo_ray.design.stand_ins import GiftOffer, ShippingOffer, TieredOffer
 from promo_ray.errors import ConfigError
-from promo_ray.offers.offer import MECHANICS
-from promo_ray.registry import methods
+
+# what a response model predicts, and what stands in for a mechanic that it does not know
+PREDICTED = ("percent_off", "amount_off", "spend_threshold", "product_bundle", "message")
+STOOD_IN = {"free_shipping": "shipping", "gift": "gifts", "tiered": "tiers"}
+ABOUT_ITEMS = ("affinity", "has_bought")  # columns of profiles that speak of a plan's `items`
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 OpenRate = Annotated[float, Field(gt=0, lt=1)]
-
-
-@config_class
-class Rule:
-    """Users by one column of their profiles; all conditions given must hold, NaN meets none.
-
-    Attributes:
-        column: name of the column.
-        at_least: smallest value.
-        below: values are smaller than this.
-        above_column: name of a column whose value is exceeded.
-        is_in: texts of which the value is one.
-    """
-
-    column: str
-    at_least: float | None = None
-    below: float | None = None
-    above_column: str | None = None
-    is_in: tuple[str, ...] = ()
 
 
 @config_class
@@ -41,38 +27,64 @@ class LifecyclePlan:
 
     Attributes:
         audience: rules that all must hold; none = everyone.
+        items: products the plan is about: of a launch, of a clearance. Rules may name the columns
+            `affinity` (share of a user's spend in the categories of these) and `has_bought` (units
+            of these bought).
         goal: what is to move, in plain words.
-        metric: column of the outcome it is measured by.
+        metric: outcome of the campaign log it is measured by.
         goal_days: days in which it is measured, >= 1.
-        mechanics: mechanics allowed, of those of the table of offer terms.
+        mechanics: mechanics allowed: `PREDICTED`, and `STOOD_IN`, each with its offers below.
+        shipping, gifts, tiers: offers of free_shipping, gift and tiered, see `stand_ins`.
         max_depth_rate: largest discount as a share of the order.
         min_margin_rate: margin that must be left, as a share of what is paid; None = no floor.
         max_offers: offers in the menu at most.
-        guardrails: what else must be kept, in plain words.
+        max_uses: orders of one user on which an offer of the plan holds; None = no limit.
+        budget: most that the plan may be expected to cost, currency units. None = `budget_rate`.
+        budget_rate: of what the best single offer to all with the plan would cost, in (0, 1].
+            None = as much per user as the campaign has.
+        guardrails: what people must see to, in plain words; nothing enforces it.
         holdout_rate: share of the audience that gets nothing, so that the effect can be measured.
         alpha: two-sided level of the test.
         power: chance to find the minimum detectable effect.
     """
 
     audience: tuple[Rule, ...] = ()
+    items: tuple[str, ...] = ()
     goal: str
-    metric: str
+    metric: Literal["is_visit", "is_conversion", "revenue", "margin"]
     goal_days: Annotated[int, Field(ge=1)]
     mechanics: Annotated[tuple[str, ...], Field(min_length=1)]
+    shipping: tuple[ShippingOffer, ...] = ()
+    gifts: tuple[GiftOffer, ...] = ()
+    tiers: tuple[TieredOffer, ...] = ()
     max_depth_rate: Rate = 0.3
     min_margin_rate: Rate | None = None
     max_offers: Annotated[int, Field(ge=1, le=32)] = 2
+    max_uses: Annotated[int, Field(ge=1)] | None = None
+    budget: Annotated[float, Field(gt=0)] | None = None
+    budget_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     guardrails: tuple[str, ...] = ()
     holdout_rate: OpenRate = 0.1
     alpha: OpenRate = 0.05
     power: OpenRate = 0.8
 
     def __post_init__(self) -> None:
-        kinds: Iterable[Any] = methods(MECHANICS).values()
-        known = sorted(kind.terms_name for kind in kinds if kind.terms_name)
         for name in self.mechanics:
-            if name not in known:
-                raise ConfigError(f"mechanics must be of {', '.join(known)}; got {name!r}")
+            if name not in PREDICTED and name not in STOOD_IN:
+                raise ConfigError(
+                    f"mechanics must be of {', '.join((*PREDICTED, *STOOD_IN))}, whose effect can "
+                    f"be predicted; got {name!r}"
+                )
+        for name, setting in STOOD_IN.items():
+            if (name in self.mechanics) != bool(getattr(self, setting)):
+                raise ConfigError(
+                    f"{setting} must list its offers if mechanics hold {name!r}, and only then"
+                )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of profiles that the audience is told by."""
+        return columns_of_rules(self.audience)
 
 
 PLANS: Mapping[str, LifecyclePlan] = {
@@ -82,15 +94,16 @@ PLANS: Mapping[str, LifecyclePlan] = {
         metric="is_conversion",
         goal_days=30,
         mechanics=("amount_off", "spend_threshold"),
-        guardrails=("once per person", "checked for fraud before it is sent"),
+        max_uses=1,
+        guardrails=("one account per person", "checked for fraud before it is sent"),
     ),
     "low_frequency": LifecyclePlan(
         audience=(Rule(column="segment", is_in=("low_frequency",)),),
         goal="orders within 90 days",
-        metric="orders",
+        metric="is_conversion",
         goal_days=90,
         mechanics=("spend_threshold",),
-        guardrails=("margin floor", "a window of two weeks at most"),
+        guardrails=("a window of two weeks at most",),
     ),
     "high_frequency": LifecyclePlan(
         audience=(Rule(column="segment", is_in=("high_frequency",)),),
@@ -99,7 +112,6 @@ PLANS: Mapping[str, LifecyclePlan] = {
         goal_days=28,
         mechanics=("spend_threshold", "product_bundle"),
         max_depth_rate=0.15,
-        guardrails=("nobody whose predicted uplift is negative",),
     ),
     "win_back": LifecyclePlan(
         audience=(Rule(column="recency_days", above_column="gap_p90_days"),),
@@ -108,7 +120,8 @@ PLANS: Mapping[str, LifecyclePlan] = {
         goal_days=28,
         mechanics=("percent_off", "amount_off"),
         max_depth_rate=0.4,
-        guardrails=("stops after the third try", "sleeping dogs left out"),
+        max_uses=1,
+        guardrails=("stops after the third try",),
     ),
     "member": LifecyclePlan(
         audience=(Rule(column="attr_is_member", at_least=1),),

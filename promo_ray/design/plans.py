@@ -6,25 +6,51 @@ All plans stand in one config (`plans_of`); each is one entry that can be compar
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from promo_ray.config import parse, resolve
+from promo_ray.design.audience import members
 from promo_ray.design.columns import Surface
 from promo_ray.design.constraints import Constraints
 from promo_ray.design.genome import MenuSpace
+from promo_ray.design.grid import OfferGrid
 from promo_ray.design.menu import MenuResult, design_menu
 from promo_ray.design.plan_catalog import PLANS, LifecyclePlan
+from promo_ray.design.plan_power import Measurement, holdout_for, measurement
+from promo_ray.design.stand_ins import StandIn, StandInSurface, free_shipping, gift, tiered
 from promo_ray.design.users import MenuUsers
 from promo_ray.errors import ConfigError, DataError
-from promo_ray.offers import Offer
+from promo_ray.offers import Audience, Offer
+
+__all__ = [
+    "PLANS",
+    "LifecyclePlan",
+    "Measurement",
+    "PlannedMenu",
+    "audience_of",
+    "constraints_of",
+    "holdout_for",
+    "holdout_of",
+    "measurement",
+    "plan_grid",
+    "plan_menu",
+    "plans_of",
+    "rules_of",
+]
+
+
+_SUPPORT_WORDS = {
+    "tried": "only offers that were tried",
+    "between": "only offers within the range of what was tried",
+}
+_NAME = re.compile("[a-z][a-z0-9_]{0,39}")  # it names a file, a list of users and a salt
 
 
 def plans_of(settings: Mapping[str, Any]) -> dict[str, LifecyclePlan]:
@@ -35,12 +61,18 @@ def plans_of(settings: Mapping[str, Any]) -> dict[str, LifecyclePlan]:
             not named stay as they are.
 
     Raises:
-        ConfigError: unknown key, wrong type or a value out of range; plan and key are named.
+        ConfigError: unknown key, wrong type, a value out of range or a name that is no name; plan
+            and key are named.
     """
     if not isinstance(settings, Mapping):
         raise ConfigError(f"plans must be a section; got {settings!r}")
     plans = dict(PLANS)
     for name, changes in settings.items():
+        if not (isinstance(name, str) and _NAME.fullmatch(name)):
+            raise ConfigError(f"name of a plan must be of a-z, 0-9 and _; got {name!r}")
+        if isinstance(changes, LifecyclePlan):
+            plans[name] = changes
+            continue
         if not isinstance(changes, Mapping):
             raise ConfigError(f"plans.{name} must be a section; got {changes!r}")
         known = resolve(plans[name]) if name in plans else {}
@@ -54,105 +86,13 @@ def audience_of(name: str, plan: LifecyclePlan, profiles: pa.Table) -> NDArray[n
     Raises:
         DataError: a column is missing or holds no numbers, or nobody is in the audience.
     """
-    inside = np.ones(profiles.num_rows, dtype=bool)
-    for rule in plan.audience:
-        values = _column(name, profiles, rule.column)
-        if rule.is_in:
-            texts = pc.is_in(pc.cast(values, pa.string()), pa.array(rule.is_in))
-            inside &= texts.to_numpy(zero_copy_only=False)
-        if rule.at_least is not None:
-            inside &= _numbers(name, rule.column, values) >= rule.at_least
-        if rule.below is not None:
-            inside &= _numbers(name, rule.column, values) < rule.below
-        if rule.above_column is not None:
-            other = _column(name, profiles, rule.above_column)
-            numbers = _numbers(name, rule.column, values)
-            inside &= numbers > _numbers(name, rule.above_column, other)
+    inside = members(plan.audience, profiles, f"plans.{name}.audience")
     if not inside.any():
         raise DataError(
             f"must hold at least one of {profiles.num_rows} users; the audience is empty",
             where=f"plans.{name}.audience",
         )
     return inside
-
-
-def _column(name: str, profiles: pa.Table, column: str) -> pa.Array:
-    if column not in profiles.column_names:
-        raise DataError(f"profiles must have the column {column!r}", where=f"plans.{name}.audience")
-    return profiles[column].combine_chunks()
-
-
-def _numbers(name: str, column: str, values: pa.Array) -> NDArray[np.float64]:
-    kind = values.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise DataError(
-            f"column {column!r} must hold numbers; got {kind}", where=f"plans.{name}.audience"
-        )
-    found: NDArray[np.float64] = pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)
-    return found
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """How a plan will be measured.
-
-    Attributes:
-        n_treated, n_holdout: users with the plan and without.
-        holdout_rate: share of the audience held out.
-        detectable: smallest effect per user that is found with the plan's power.
-    """
-
-    n_treated: int
-    n_holdout: int
-    holdout_rate: float
-    detectable: float
-
-
-def measurement(plan: LifecyclePlan, n_users: int, outcome_sd: float) -> Measurement:
-    """Holdout of a plan, and what it can detect.
-
-    Source: two-sample z-test of means, (z_(1 - alpha / 2) + z_power) sd sqrt(1 / n1 + 1 / n0)
-    (Cohen 1988).
-
-    Args:
-        plan: the plan.
-        n_users: users of the audience, >= 2.
-        outcome_sd: standard deviation of the metric between users, > 0.
-
-    Raises:
-        ConfigError: fewer than two users, or a standard deviation not above 0.
-    """
-    _check(n_users, outcome_sd)
-    n_holdout = min(max(1, round(plan.holdout_rate * n_users)), n_users - 1)
-    n_treated = n_users - n_holdout
-    half = _z(plan) * outcome_sd * math.sqrt(1 / n_treated + 1 / n_holdout)
-    return Measurement(n_treated, n_holdout, n_holdout / n_users, half)
-
-
-def holdout_for(plan: LifecyclePlan, n_users: int, outcome_sd: float, effect: float) -> float:
-    """Smallest share to hold out so that an effect per user can be found.
-
-    Raises:
-        ConfigError: no share suffices; the least effect that could be found is named.
-    """
-    _check(n_users, outcome_sd)
-    least = 2 * _z(plan) * outcome_sd / math.sqrt(n_users)  # at a half
-    if not effect >= least:
-        raise ConfigError(
-            f"effect must be >= {least:.4g} to be found among {n_users} users; got {effect}"
-        )
-    return (1 - math.sqrt(max(0.0, 1 - (least / effect) ** 2))) / 2
-
-
-def _check(n_users: int, outcome_sd: float) -> None:
-    if n_users < 2:
-        raise ConfigError(f"n_users must be >= 2; got {n_users}")
-    if not 0 < outcome_sd < math.inf:
-        raise ConfigError(f"outcome_sd must be finite and > 0; got {outcome_sd}")
-
-
-def _z(plan: LifecyclePlan) -> float:
-    return float(ndtri(1 - plan.alpha / 2) + ndtri(plan.power))
 
 
 def constraints_of(plan: LifecyclePlan, base: Constraints | None = None) -> Constraints:
@@ -171,6 +111,72 @@ def constraints_of(plan: LifecyclePlan, base: Constraints | None = None) -> Cons
     )
 
 
+def plan_grid(
+    plan: LifecyclePlan, grid: OfferGrid, currency: str
+) -> tuple[OfferGrid, dict[str, StandIn]]:
+    """Offers of a plan's mechanics, and those of them that others stand in for.
+
+    The plan's own offers are added, none of them tried. Where it is about some items, bundles
+    without any of them are left out.
+    """
+    items = set(plan.items)
+    kept = [
+        row["mechanic"] in plan.mechanics
+        and not (
+            items and row["mechanic"] == "product_bundle" and items.isdisjoint(row["item_ids"])
+        )
+        for row in grid.terms.select(["mechanic", "item_ids"]).to_pylist()
+    ]
+    stand_ins = [
+        *(free_shipping(own, currency) for own in plan.shipping),
+        *(gift(own, currency) for own in plan.gifts),
+        *(tiered(own, currency) for own in plan.tiers),
+    ]
+    own = grid.where(np.array(kept, dtype=bool))
+    own = own.plus([s.row for s in stand_ins], [s.offer for s in stand_ins])
+    return own, {s.offer.id: s for s in stand_ins}
+
+
+def rules_of(
+    name: str, plan: LifecyclePlan, grid: OfferGrid, base: Constraints, basket: float
+) -> Constraints:
+    """Rules of a plan's menu on its grid; see `constraints_of`.
+
+    Args:
+        name: of the plan.
+        plan: the plan.
+        grid: its candidates.
+        base: the shop's own rules; names in them that the grid lacks are left out.
+        basket: typical order of the audience, currency units, for the depth of amounts off where
+            the shop's rules tell none; NaN = unknown.
+
+    Raises:
+        ConfigError: no mechanic of the plan is in the grid and allowed by the shop.
+    """
+    rules = constraints_of(plan, base)
+    there = set(grid.terms["mechanic"].to_pylist())
+    mechanics = tuple(m for m in rules.mechanics or () if m in there)
+    if not mechanics:
+        raise ConfigError(f"plans.{name}.mechanics must be among those of the grid and the shop")
+    known = there | set(grid.offer_ids)
+    groups = (tuple(n for n in group if n in known) for group in rules.exclusive_groups)
+    typical = rules.typical_basket
+    if typical is None and math.isfinite(basket):
+        typical = {"": basket}
+    return replace(
+        rules,
+        mechanics=mechanics,
+        typical_basket=typical,
+        forbidden_pairs=tuple(p for p in rules.forbidden_pairs if known >= set(p)),
+        exclusive_groups=tuple(group for group in groups if group),
+    )
+
+
+def holdout_of(name: str, plan: LifecyclePlan) -> Audience:
+    """Audience that holds out the plan's share of users; the same ones for all of its offers."""
+    return Audience(holdout_bp=max(1, round(plan.holdout_rate * 10_000)), salt=f"plan {name}")
+
+
 @dataclass(frozen=True)
 class PlannedMenu:
     """A plan with its menu.
@@ -181,6 +187,7 @@ class PlannedMenu:
         n_audience: users it is for.
         measurement: how it will be measured.
         menu: what they get.
+        budget: most that it may be expected to cost, currency units; None = unlimited.
     """
 
     name: str
@@ -188,32 +195,68 @@ class PlannedMenu:
     n_audience: int
     measurement: Measurement
     menu: MenuResult
+    budget: float | None = None
 
     def executable(self, currency: str = "USD") -> tuple[Offer, ...]:
-        """Offers as shops execute them, see `MenuResult.executable`, with the plan's holdout.
+        """Its offers as shops execute them, see `MenuResult.executable`.
 
-        All offers of the plan hold out the same users.
+        Each is for the users of a list that the shop is given, named by `user_ids_ref`. All offers
+        of the plan hold out the same users, and their ids begin with the plan's name.
         """
-        held_out = max(1, round(self.plan.holdout_rate * 10_000))
-        return tuple(
-            replace(o, audience=replace(o.audience, holdout_bp=held_out, salt=f"plan {self.name}"))
-            for o in self.menu.executable(currency)
-        )
+        offers = []
+        held_out = holdout_of(self.name, self.plan)
+        for o in self.menu.executable(currency):
+            own = f"{self.name}-{o.id}"
+            audience = replace(
+                o.audience,
+                holdout_bp=held_out.holdout_bp,
+                salt=held_out.salt,
+                user_ids_ref=f"plan {self.name}: {own}",
+            )
+            caps = replace(o.caps, uses_per_user=self.plan.max_uses)
+            offers.append(replace(o, id=own, audience=audience, caps=caps))
+        return tuple(offers)
 
-    def document(self) -> dict[str, Any]:
+    def document(self, currency: str = "USD") -> dict[str, Any]:
         """Plain values for one file that can be compared and approved."""
         judged = self.menu.judged
+        people = list(self.plan.guardrails)
         return {
             "plan": self.name,
             **resolve(self.plan),
             "n_audience": self.n_audience,
             "measurement": vars(self.measurement).copy(),
+            "budget": self.budget,
+            "guardrails": {"enforced": self._enforced(currency), "for_people": people},
             "offers": [o.words for o in self.menu.offers],
+            "is_tried": [o.is_tried for o in self.menu.offers],
             "is_supported": [o.is_between for o in self.menu.offers],
             "gain_per_user": judged.gain_vs_none._asdict(),
             "cost_per_user": judged.cost,
             "bindings": [[b.constraint, b.detail, b.gain] for b in self.menu.bindings],
+            "executable": [o.to_mapping() for o in self.executable(currency)],
         }
+
+    def _enforced(self, currency: str) -> list[str]:
+        """What menu, allocation and executable offers keep by themselves, in plain words."""
+        rules, plan = self.menu.constraints, self.plan
+        n = rules.max_offers or plan.max_offers
+        limits = [
+            f"only {', '.join(rules.mechanics or plan.mechanics)}".replace("_", " "),
+            f"at most {n} offer{'s' if n > 1 else ''}, one to a user",
+            f"no discount above {rules.max_depth_rate or 0:.0%} of the order",
+            "nobody whose predicted gain is not above 0",
+            f"{plan.holdout_rate:.0%} of the audience get nothing",
+        ]
+        if rules.min_margin_rate is not None:
+            limits.append(f"a margin of at least {rules.min_margin_rate:.0%} is left")
+        if plan.max_uses is not None:
+            limits.append(f"at most {plan.max_uses} order{'s' if plan.max_uses > 1 else ''} a user")
+        if self.budget is not None:
+            limits.append(f"an expected cost of at most {self.budget:,.2f} {currency}")
+        if rules.support != "any":
+            limits.append(_SUPPORT_WORDS[rules.support])
+        return limits
 
 
 def plan_menu(
@@ -227,6 +270,7 @@ def plan_menu(
     *,
     outcome_sd: float,
     constraints: Constraints | None = None,
+    currency: str = "USD",
     **options: Any,
 ) -> PlannedMenu:
     """Design the menu of a plan for its audience, the holdout left out of the budget's users.
@@ -234,13 +278,15 @@ def plan_menu(
     Args:
         name: name of the plan.
         plan: the plan.
-        surface: see `design_menu`.
+        surface: see `design_menu`; what it predicts is money if the plan has offers that others
+            stand in for.
         users: all users.
         profiles: their profiles, row by row, with the columns of the plan's rules.
-        space: menus to choose from.
+        space: menus to choose from; the plan's own offers come on top.
         budget: over the audience, currency units, > 0; None = unlimited.
         outcome_sd: standard deviation of the metric between users.
         constraints: the shop's own rules; those of the space if None.
+        currency: ISO 4217 code of the plan's own offers.
         options: see `design_menu`.
 
     Raises:
@@ -258,14 +304,14 @@ def plan_menu(
         {k: v[inside] for k, v in users.reach.items()},
     )
     measured = measurement(plan, n, outcome_sd)
-    rules = constraints_of(plan, constraints or space.constraints)
-    there = set(space.grid.terms["mechanic"].to_pylist())
-    mechanics = tuple(m for m in rules.mechanics or () if m in there)
-    if not mechanics:
-        raise ConfigError(f"plans.{name}.mechanics must be among those of the grid and the shop")
-    if rules.typical_basket is None and np.isfinite(own.basket).any():
-        rules = replace(rules, typical_basket={"": float(np.nanmedian(own.basket))})
-    rules = replace(rules, mechanics=mechanics)
+    basket = float(np.nanmedian(own.basket)) if np.isfinite(own.basket).any() else math.nan
+    grid, stand_ins = plan_grid(plan, space.grid, currency)
+    rules = rules_of(name, plan, grid, constraints or space.constraints, basket)
+    own_space = MenuSpace(
+        grid, space.n_slots, segments=space.segments, windows=space.windows,
+        channels=space.channels, constraints=rules,
+    )  # fmt: skip
+    predicted = StandInSurface(surface, stand_ins) if stand_ins else surface
     options = {"n_campaign": measured.n_treated, **options}
-    menu = design_menu(surface, own, space, budget, rules, **options)
-    return PlannedMenu(name, plan, n, measured, menu)
+    menu = design_menu(predicted, own, own_space, budget, rules, **options)
+    return PlannedMenu(name, plan, n, measured, menu, budget)

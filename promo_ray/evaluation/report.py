@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from promo_ray.evaluation import report_evidence as evidence
+from promo_ray.evaluation import report_plans
 from promo_ray.evaluation import report_sections as sections
 from promo_ray.evaluation.report_charts import Drawing, fragments
 from promo_ray.evaluation.report_sections import Section
@@ -68,6 +69,9 @@ class ReportContent:
             [{round, island, source, source_round, fitness, is_takeover}], n_evals, n_menus,
             is_enumerated, judged: {n_users, gain_vs_none, gain_vs_single}}`, gains as
             `{mean, low, high}`.
+        plans: one document of `plan_set` per lifecycle plan; None = the campaign has none, and the
+            report no such section.
+        plans_left_out: `[{plan, why}]`.
         recommendations: document `quality` of the recommender: `{n_users, n_items, hit_rate,
             popularity_hit_rate}`.
         stages: (name, status, note) in order; a note of a skipped stage is the reason.
@@ -87,6 +91,8 @@ class ReportContent:
     checks: Sequence[Document] | None = None
     curves: Sequence[Document] | None = None
     search: Document | None = None
+    plans: Sequence[Document] | None = None
+    plans_left_out: Sequence[Document] = ()
     recommendations: Document | None = None
     stages: Sequence[tuple[str, str, str]] = ()
     config_digest: str = ""
@@ -152,6 +158,8 @@ def _sections(content: ReportContent) -> list[Section]:
          lambda: sections.prices(c.price_plan or {}, money)),
         ("menu", "The offers", "design", offers,
          lambda: sections.menu(offers, c.solution, money, k)),
+        ("plans", "Lifecycle plans", "plans", c.plans is not None,
+         lambda: report_plans.plans(c.plans or (), c.plans_left_out, k)),
         ("who", "Who gets what", "allocate", by_segment,
          lambda: sections.who(c.solution or {}, offers, k)),
         ("budget", "The budget", "allocate", c.solution,
@@ -172,6 +180,7 @@ def _sections(content: ReportContent) -> list[Section]:
     return [
         build() if given else Section(key, title, missing=_reason(c, stage))
         for key, title, stage, given, build in plan
+        if given or key != "plans"
     ]
 
 

@@ -7,6 +7,7 @@ STAGE_NAMES = (
     "response",
     "price",
     "design",
+    "plans",
     "allocate",
     "recommend",
     "evaluate",

@@ -30,7 +30,14 @@ from promo_ray.artifacts.users import USERS
 from promo_ray.config import config_class, resolve
 from promo_ray.errors import ConfigError
 from promo_ray.execution import Resident
-from promo_ray.pipeline.scoring import SEGMENTS, Scored, lists, scored_sources, scorer_of
+from promo_ray.pipeline.scoring import (
+    SEGMENTS,
+    Scored,
+    limits_of,
+    lists,
+    scored_sources,
+    scorer_of,
+)
 from promo_ray.pipeline.stage import Context, StageResult, current, finished, skipped
 from promo_ray.seeding import keys_of
 
@@ -104,7 +111,8 @@ def _add(a: _Totals, b: _Totals) -> _Totals:
 def _score_all(
     config: AllocateConfig, context: Context, offers: pa.Table, inputs: dict[str, str]
 ) -> _Limits:
-    sources = scored_sources(context, scorer_of(context, offers))
+    scorer = scorer_of(context, offers)._replace(limits=limits_of(context))
+    sources = scored_sources(context, scorer)
     resident: Resident[Scored] = context.executor.load(sources)
     totals = resident.reduce(_totals, _add)
     limits = _limits(config, offers["offer_id"].to_pylist(), totals)

@@ -24,7 +24,7 @@ from promo_ray.decisions.bundle import BundleContent, write_bundle
 from promo_ray.decisions.policy import Disclosure, Policy
 from promo_ray.offers.money import minor_digits
 from promo_ray.pipeline.allocate import block_of_candidates
-from promo_ray.pipeline.scoring import design_of
+from promo_ray.pipeline.scoring import design_of, limits_of
 from promo_ray.pipeline.stage import Context, StageResult, current, finished, optional, skipped
 
 
@@ -112,7 +112,9 @@ def _policy(
     block: Block,
 ) -> Policy:
     prices = assignment.json("solution")["prices"][: len(menu["budgets"])]
-    slot, fallback_cost = _fallback(block, np.array(prices))
+    limits = limits_of(context)
+    for_all = np.array([not limit.rules for limit in limits] or [True] * block.value.shape[1])
+    slot, fallback_cost = _fallback(block, np.array(prices), for_all)
     currency = design_of(context)["currency"]
     fields = {
         name: getattr(config, name)
@@ -146,16 +148,19 @@ def _policy(
     )
 
 
-def _fallback(block: Block, prices: NDArray[np.float64]) -> tuple[int, tuple[float, ...]]:
+def _fallback(
+    block: Block, prices: NDArray[np.float64], for_all: NDArray[np.bool_]
+) -> tuple[int, tuple[float, ...]]:
     """Offer for users that nothing is known of, with its mean use of each budget.
 
-    It is the one worth most to the average user after the price of its budgets; -1 if none is.
+    It is the one worth most to the average user after the price of its budgets, of those that are
+    `for_all` `(m,)`; -1 if none is.
     """
     able = np.isfinite(block.value)
     n = np.maximum(able.sum(axis=0), 1)
     value = np.where(able, block.value, 0.0).sum(axis=0, dtype=np.float64) / n
     cost = np.where(able, block.costs, 0.0).sum(axis=1, dtype=np.float64) / n  # (k, m)
-    net = value - prices @ cost
+    net = np.where(for_all, value - prices @ cost, -np.inf)
     slot = int(net.argmax()) if len(net) else -1
     if slot < 0 or net[slot] <= 0:
         return -1, ()

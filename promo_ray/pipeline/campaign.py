@@ -8,12 +8,13 @@ which the report repeats.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from promo_ray.artifacts import ArtifactStore
+from promo_ray.artifacts.plan_set import PLAN_SET
 from promo_ray.config import config_class
 from promo_ray.errors import ConfigError
 from promo_ray.execution import Executor, SerialExecutor
@@ -23,6 +24,7 @@ from promo_ray.pipeline import (
     design,
     evaluate,
     ingest,
+    plans,
     price,
     profile,
     recommend,
@@ -33,6 +35,7 @@ from promo_ray.pipeline.bundle import BundleConfig
 from promo_ray.pipeline.design import DesignConfig
 from promo_ray.pipeline.evaluate import EvaluateConfig
 from promo_ray.pipeline.ingest import IngestConfig
+from promo_ray.pipeline.plans import NamedPlans, PlansConfig
 from promo_ray.pipeline.price import PriceConfig
 from promo_ray.pipeline.profile import ProfileConfig
 from promo_ray.pipeline.recommend import RecommendConfig
@@ -46,6 +49,7 @@ STAGES: dict[str, Callable[[Any, Context], StageResult]] = {
     "response": response.run,
     "price": price.run,
     "design": design.run,
+    "plans": plans.run,
     "allocate": allocate.run,
     "recommend": recommend.run,
     "evaluate": evaluate.run,
@@ -77,6 +81,8 @@ class CampaignConfig:
         out: URI of the directory for artefacts.
         seed: seed of every random number, >= 0.
         compute: how much of a machine to take.
+        plans: lifecycle plans by name, each with its changes, see `promo_ray.design.plans`; none
+            = no such stage.
     """
 
     out: str = "runs/campaign"
@@ -87,6 +93,7 @@ class CampaignConfig:
     response: ResponseConfig = ResponseConfig()
     price: PriceConfig = PriceConfig()
     design: DesignConfig = DesignConfig()
+    plans: NamedPlans = field(default_factory=dict)
     allocate: AllocateConfig = AllocateConfig()
     recommend: RecommendConfig = RecommendConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -131,15 +138,25 @@ def run(
         tune=tune,
         is_forced=is_forced,
     )
+    if not config.plans and "plans" in stages and len(stages) > 1:
+        stages = [name for name in stages if name != "plans"]
+        context.store.remove(PLAN_SET)  # of former settings
     results = []
     for number, name in enumerate(stages, start=1):
         if name not in STAGES:
             raise ConfigError(f"stage must be one of {', '.join(STAGES)}; got {name!r}")
-        result = STAGES[name](getattr(config, name), context)
+        result = STAGES[name](_settings(config, name), context)
         results.append(result)
         note = result.note or result.status
         context.progress("campaign", number, len(stages), last=name, note=note)
     return results
+
+
+def _settings(config: CampaignConfig, stage: str) -> Any:
+    """The section of a stage; menus of plans are searched as that of the campaign is."""
+    if stage == "plans":
+        return PlansConfig(plans=config.plans, design=config.design)
+    return getattr(config, stage)
 
 
 def _with_shared_budget(config: CampaignConfig) -> CampaignConfig:

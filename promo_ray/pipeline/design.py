@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
+import pyarrow as pa
 from pydantic import Field
 
 from promo_ray import __version__
 from promo_ray.artifacts.campaign_log import CAMPAIGN_LOG
+from promo_ray.artifacts.columns import OFFER_TERMS
+from promo_ray.artifacts.events import EVENTS
 from promo_ray.artifacts.manifest import fingerprint
 from promo_ray.artifacts.offer_set import OFFER_SET
 from promo_ray.artifacts.response_model import RESPONSE_MODEL
@@ -22,16 +22,34 @@ from promo_ray.artifacts.user_profiles import USER_PROFILES
 from promo_ray.artifacts.users import USERS
 from promo_ray.config import config_class, resolve
 from promo_ray.design.binding import Binding
-from promo_ray.design.columns import Sample
+from promo_ray.design.columns import Channel, Sample, Window
 from promo_ray.design.constraints import Constraints
+from promo_ray.design.executable import DesignedOffer, designed
 from promo_ray.design.genome import MenuSpace
-from promo_ray.design.grid import OfferGrid, offer_grid
 from promo_ray.design.judge import Finalist, Gain, Judgement
-from promo_ray.design.menu import MenuResult, Samples, search_menu
+from promo_ray.design.menu import MenuResult, search_menu
 from promo_ray.errors import ConfigError, NoOfferAllowedError
-from promo_ray.pipeline.scoring import Scored, design_of, scored_sources, scorer_of
+from promo_ray.pipeline.menu_axes import (
+    Axes,
+    MenuChannel,
+    MenuWindow,
+    Segments,
+    axes_of,
+    level_rules,
+    levels_of,
+)
+from promo_ray.pipeline.menu_grid import WideConfig, grid_of
+from promo_ray.pipeline.menu_samples import (
+    Drawn,
+    Sampler,
+    count,
+    draw,
+    gathered,
+    sampler_of,
+    user_sources,
+)
+from promo_ray.pipeline.scoring import design_of
 from promo_ray.pipeline.stage import Context, StageResult, current, finished, skipped
-from promo_ray.seeding import uniforms
 
 
 @config_class
@@ -41,7 +59,16 @@ class DesignConfig:
     Attributes:
         max_offers: offers in the menu at most, >= 1.
         support: `tried` = offers of the campaign log, whose gain the log can prove; `between` =
-            also depths and thresholds between tried ones, judged by the model alone.
+            also depths and thresholds between tried ones, judged by the model alone; `wide` = good
+            steps of every mechanic, from the shop's baskets, also outside of what was tried.
+        wide: the grid of `support: wide`.
+        segments: whom an offer may be for: rules on profile columns by name, or one column of
+            profiles whose values are segments; none = everyone.
+        windows: when an offer may hold; none = always.
+        channels: how an offer may be sent; none = as the campaign of the log was.
+        robustness: standard deviations between models of resampled logs that are taken off every
+            value, >= 0, so that their errors are not exploited; 0 = the one model counts.
+        n_refits: models of resampled logs, where robustness is above 0.
         budget: see `allocate`; in a campaign its values of both hold if both are None here, and
             alone the stage then spends what the best offer to everybody costs.
         budget_rate: see `budget`.
@@ -56,7 +83,13 @@ class DesignConfig:
     """
 
     max_offers: Annotated[int, Field(ge=1, le=32)] = 4
-    support: Literal["tried", "between"] = "tried"
+    support: Literal["tried", "between", "wide"] = "tried"
+    wide: WideConfig = WideConfig()
+    segments: Segments = dataclasses.field(default_factory=dict)
+    windows: tuple[MenuWindow, ...] = ()
+    channels: tuple[MenuChannel, ...] = ()
+    robustness: Annotated[float, Field(ge=0)] = 0.0
+    n_refits: Annotated[int, Field(ge=2, le=50)] = 4
     budget: Annotated[float, Field(gt=0)] | None = None
     budget_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     fixed_cost: Annotated[float, Field(ge=0)] = 0.0
@@ -73,43 +106,33 @@ class DesignConfig:
 _LEAST_BUDGET = 1e-9  # per user, where the best offer costs nothing: the rest is as good as barred
 
 
-class _Part(NamedTuple):
-    u: NDArray[np.float64]
-    value: NDArray[np.float32]
-    cost: NDArray[np.float32]
-
-
-class _Drawn(NamedTuple):
-    n: int
-    samples: Samples
-
-
 def run(config: DesignConfig, context: Context) -> StageResult:
     """Write `offer_set`."""
     if why := missing(context):
         return skipped("design", why, context, [OFFER_SET])
-    inputs = context.inputs(RESPONSE_MODEL, USER_PROFILES, USERS, CAMPAIGN_LOG)
+    inputs = context.inputs(RESPONSE_MODEL, USER_PROFILES, USERS, CAMPAIGN_LOG, EVENTS)
     if context.is_current(OFFER_SET, config, inputs):
         return current("design", context, [OFFER_SET])
     started = time.perf_counter()
-    currency = design_of(context)["currency"]
-    tried = context.store.read(RESPONSE_MODEL).table("offers")
-    grid = offer_grid(tried, config.support, currency)
-    space = MenuSpace(grid, config.max_offers, constraints=config.constraints)
+    axes = _axes(config, context)
+    grid = grid_of(config.support, config.wide, context)
+    space = axes.space(grid, config.max_offers, config.constraints)
     if not space.n_allowed:
         raise NoOfferAllowedError(
             f"design.constraints must allow at least one offer; none of {len(grid)} is allowed"
         )
-    drawn = _draw(config, context, grid)
+    today = _today(config, space, axes)
+    sampler = sampler_of(context, grid.terms, axes, config.robustness, config.n_refits)
+    n_users, drawn = _draw(config, context, sampler)
     made_from = fingerprint("menu", __version__, resolve(config), context.seed, inputs)
     checkpoint = f".design-{made_from[:16]}"  # a search of other settings has another place
     context.store.sweep(".design-", keep=checkpoint)
     result = search_menu(
         drawn.samples,
         space,
-        budget_per_user=_budget(config, drawn),
-        today=_today(config, grid),
-        fixed_cost=config.fixed_cost / max(1, drawn.n),
+        budget_per_user=budget_per_user(config.budget, config.budget_rate, n_users, drawn.bare),
+        today=today,
+        fixed_cost=config.fixed_cost / max(1, n_users),
         islands=config.islands,
         max_evals=config.max_evals,
         enumerate_up_to=config.enumerate_up_to,
@@ -122,7 +145,7 @@ def run(config: DesignConfig, context: Context) -> StageResult:
     context.store.sweep(".design-")
     if not result.menu:
         return skipped("design", NO_OFFER_PAYS, context, [OFFER_SET])
-    _write(config, context, grid, result, inputs)
+    _write(config, context, space, axes, result, inputs)
     return finished("design", context, [OFFER_SET], started)
 
 
@@ -140,77 +163,81 @@ def missing(context: Context) -> str:
     return "" if has_both else "there is no response model to judge offers by"
 
 
-def _budget(config: DesignConfig, drawn: _Drawn) -> float:
-    """Budget per user, as the allocation will have it."""
-    if config.budget is not None:
-        return config.budget / max(1, drawn.n)
-    search = drawn.samples.search
-    values, costs = search.take(np.arange(search.n_offers))
-    able = np.isfinite(values)
-    value = np.where(able, values, 0.0).sum(axis=1, dtype=np.float64)
-    cost = np.where(able, costs, 0.0).mean(axis=1, dtype=np.float64)
-    budget = (config.budget_rate or 1.0) * float(cost[int(value.argmax())])
-    return max(budget, _LEAST_BUDGET)
+def budget_per_user(
+    budget: float | None, rate: float | None, n_users: int, sample: Sample
+) -> float:
+    """Budget per user, as the allocation will have it.
+
+    Args:
+        budget: over all users, currency units; None = `rate`.
+        rate: of what the best offer to everybody costs; None = 1.
+        n_users: users that share it.
+        sample: values and costs of the offers.
+    """
+    if budget is not None:
+        return budget / max(1, n_users)
+    able = np.isfinite(sample.value)
+    value = np.where(able, sample.value, 0.0).sum(axis=0, dtype=np.float64)
+    cost = np.where(able, sample.cost, 0.0).mean(axis=0, dtype=np.float64)
+    return max((rate or 1.0) * float(cost[int(value.argmax())]), _LEAST_BUDGET)
 
 
-def _draw(config: DesignConfig, context: Context, grid: OfferGrid) -> _Drawn:
-    """Disjoint samples of users by the hash of their ids, scored on every offer of the grid."""
-    scorer = scorer_of(context, grid.terms)
-    resident = context.executor.load(scored_sources(context, scorer))
-    n = sum(resident.map(_count))
+def _axes(config: DesignConfig, context: Context) -> Axes:
+    segments = config.segments
+    if isinstance(segments, str):
+        resident = context.executor.load(user_sources(context))
+        levels = resident.map(levels_of, segments)
+        resident.release()
+        segments = level_rules(segments, [level for part in levels for level in part])
+    return axes_of(segments, config.windows, config.channels)
+
+
+def _draw(config: DesignConfig, context: Context, sampler: Sampler) -> tuple[int, Drawn]:
+    """Number of users, and disjoint samples of them by the hash of their ids."""
+    resident = context.executor.load(user_sources(context))
+    n = sum(resident.map(count))
     rate = min(0.4, config.n_sample / max(1, n))
     parts = resident.map(
-        _sampled, context.seed, rate, progress=context.progress, stage="sample users"
-    )
+        draw, sampler, context.seed, "design.sample", rate,
+        progress=context.progress, stage="sample users",
+    )  # fmt: skip
     resident.release()
-    return _Drawn(n, Samples(*(_shuffled([part[i] for part in parts]) for i in range(3))))
+    return n, gathered(parts, sampler)
 
 
-def _shuffled(parts: Sequence[_Part]) -> Sample:
-    """Users in the order of their draws: races and searches begin with the first of them."""
-    u, value, cost = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    order = np.argsort(u, kind="stable")
-    return Sample(value[order], cost[order])
-
-
-def _today(config: DesignConfig, grid: OfferGrid) -> tuple[int, ...] | None:
-    place = {name: i for i, name in enumerate(grid.offer_ids)}
+def _today(config: DesignConfig, space: MenuSpace, axes: Axes) -> tuple[int, ...] | None:
+    place = {name: i for i, name in enumerate(space.grid.offer_ids)}
+    if config.today and not axes.is_plain:
+        raise ConfigError(
+            "design.today must be empty with segments, windows or channels: it has none of its own"
+        )
     for name in config.today:
         if name not in place:
             raise ConfigError(f"design.today must name offers of the campaign log; got {name!r}")
     return tuple(sorted(place[name] for name in config.today)) if config.today else None
 
 
-def _count(shard: Scored) -> int:
-    return len(shard.user_ids)
-
-
-def _sampled(shard: Scored, seed: int, rate: float) -> list[_Part]:
-    """The shard's users who search, race and judge."""
-    u = uniforms(seed, "design.sample", shard.keys)[:, 0]
-    edges = (0.0, rate, 1.5 * rate, 2.5 * rate)
-    chosen = [(u >= low) & (u < high) for low, high in itertools.pairwise(edges)]
-    return [
-        _Part(u[rows], shard.value[rows].astype(np.float32), shard.cost[rows].astype(np.float32))
-        for rows in chosen
-    ]
-
-
 def _write(
     config: DesignConfig,
     context: Context,
-    grid: OfferGrid,
+    space: MenuSpace,
+    axes: Axes,
     result: MenuResult,
     inputs: dict[str, str],
 ) -> None:
-    chosen = list(result.menu)
     offers = result.executable(design_of(context)["currency"])
     single = result.judged.single_offer
+    rows = [
+        {**o.terms, "offer_id": e.id, "contact_cost": o.contact_cost, "label": o.words}
+        for o, e in zip(result.offers, offers, strict=True)
+    ]
     with context.store.write(
         OFFER_SET, config=resolve(config), seed=context.seed, inputs=inputs
     ) as writer:
-        writer.table("offers", grid.terms.take(chosen))
+        writer.table("offers", pa.Table.from_pylist(rows, schema=OFFER_TERMS))
         writer.json("offers", [orjson.loads(offer.to_json()) for offer in offers])
+        if not axes.is_plain:
+            writer.json("variants", [_variant(o, axes) for o in result.offers])
         writer.json(
             "search",
             {
@@ -222,20 +249,40 @@ def _write(
                 "is_enumerated": result.enumerated,
                 "search_value": result.search_value,
                 "judged": _plain(result.judged),
-                "single_offer": None if single is None else grid.terms["label"][single].as_py(),
-                "is_tried": [bool(grid.is_tried[i]) for i in chosen],
-                "is_between": [bool(grid.is_between[i]) for i in chosen],
-                "words": [offer.describe() for offer in offers],
-                "finalists": [_named(f, grid) for f in result.finalists],
-                "bindings": [_named(b, grid) for b in result.bindings],
+                "single_offer": None if single is None else designed(space, single).words,
+                "is_tried": [o.is_tried for o in result.offers],
+                "is_between": [o.is_between for o in result.offers],
+                "words": [o.words for o in result.offers],
+                "finalists": [_named(f, space) for f in result.finalists],
+                "bindings": [_named(b, space) for b in result.bindings],
             },
         )
         writer.metrics = _metrics(result)
 
 
-def _named(row: Finalist | Binding, grid: OfferGrid) -> dict[str, Any]:
+def _variant(offer: DesignedOffer, axes: Axes) -> dict[str, Any]:
+    """Whom an offer is for and when: `scoring.Limit`, and its names."""
+    window = next(w for w in axes.windows if w.name == offer.window)
+    channels = [c.name for c in axes.channels]
+    rules = (*axes.segments[offer.segment], *axes.reach[channels.index(offer.channel)])
+    is_as_logged = window == Window() and offer.channel == Channel().name
+    return {
+        "base_id": offer.terms["offer_id"],
+        "segment": offer.segment,
+        "window": offer.window,
+        "channel": offer.channel,
+        "rules": [resolve(rule) for rule in rules],
+        "share": window.share,
+        "is_tried": offer.is_tried and is_as_logged,
+    }
+
+
+def _named(row: Finalist | Binding, space: MenuSpace) -> dict[str, Any]:
     """A finalist or a binding constraint with the ids of its menu."""
-    plain = row._asdict() | {"menu": [grid.offer_ids[i] for i in row.menu]}
+    is_plain = space.n_offers == len(space.grid)
+    offers = [designed(space, v) for v in row.menu]
+    plain = row._asdict()
+    plain["menu"] = [o.terms["offer_id"] if is_plain else o.words for o in offers]
     return {k: v._asdict() if isinstance(v, Gain) else v for k, v in plain.items()}
 
 

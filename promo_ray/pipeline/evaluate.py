@@ -17,6 +17,7 @@ from promo_ray.artifacts.catalog import CATALOG
 from promo_ray.artifacts.evaluation import CURVES, EVALUATION
 from promo_ray.artifacts.events import EVENTS
 from promo_ray.artifacts.offer_set import OFFER_SET
+from promo_ray.artifacts.plan_set import PLAN_SET
 from promo_ray.artifacts.price_plan import PRICE_PLAN
 from promo_ray.artifacts.recommender import RECOMMENDER
 from promo_ray.artifacts.response_model import RESPONSE_MODEL
@@ -30,11 +31,11 @@ from promo_ray.evaluation.policy_value import PolicyEstimate, compare_policies
 from promo_ray.evaluation.report import render_report
 from promo_ray.evaluation.spend_curve import gain_curve
 from promo_ray.evaluation.srm import sample_ratio
-from promo_ray.pipeline.policies import Arms, Log, all_policies, read_log
+from promo_ray.pipeline.policies import Arms, Log, all_policies, open_to, read_log
 from promo_ray.pipeline.report_content import report_content
-from promo_ray.pipeline.scoring import design_of, is_money
+from promo_ray.pipeline.scoring import design_of, is_money, limits_of
 from promo_ray.pipeline.stage import Context, StageResult, current, finished
-from promo_ray.pipeline.truth import oracle, shop_of, spend, true_effects, worth
+from promo_ray.pipeline.truth import during, oracle, shop_of, spend, true_effects, worth
 from promo_ray.response.orthogonal import aipw_scores
 
 _INPUTS = (
@@ -45,6 +46,7 @@ _INPUTS = (
     CAMPAIGN_LOG,
     RESPONSE_MODEL,
     OFFER_SET,
+    PLAN_SET,
     PRICE_PLAN,
     CANDIDATES,
     ASSIGNMENT,
@@ -114,7 +116,7 @@ def _judge(config: EvaluateConfig, context: Context) -> _Judged:
     response = context.store.read(RESPONSE_MODEL)
     design, tried = design_of(context), response.table("offers")
     log = read_log(response.table("out_of_fold"), tried, is_money=is_money(design))
-    limits = _limits(context, tried)
+    limits = _limits(context, tried, log.user_ids)
     menu = np.array(limits["menu"], dtype=np.int64)
     if not len(menu):
         why = "no offer of the menu was ever tried, so the log cannot judge it"
@@ -161,14 +163,16 @@ def _judge(config: EvaluateConfig, context: Context) -> _Judged:
     return _Judged(estimates, checks, curves)
 
 
-def _limits(context: Context, tried: pa.Table) -> dict[str, Any]:
+def _limits(context: Context, tried: pa.Table, log_users: list[str]) -> dict[str, Any]:
     """Budgets, capacities and the part of the menu that was tried."""
     assignment = context.store.read(ASSIGNMENT)
     solution = assignment.json("solution")
     tried_ids = tried["offer_id"].to_pylist()
     slots = assignment.table("assignment")["slot"].to_numpy()
     offer_ids = solution["offer_ids"]
-    place = [tried_ids.index(i) if i in tried_ids else -1 for i in offer_ids]
+    variants = limits_of(context)
+    ids = [v.base_id if v.is_tried else None for v in variants] or offer_ids
+    place = [tried_ids.index(i) if i in tried_ids else -1 for i in ids]
     is_untried = np.array([p < 0 for p in [*place, 0]])  # the last entry is slot -1: no offer
     capacity = assignment.manifest.config["capacity"]
     return {
@@ -176,7 +180,9 @@ def _limits(context: Context, tried: pa.Table) -> dict[str, Any]:
         "budgets": solution["budgets"],
         "capacity": [capacity.get(i, np.inf) for i in tried_ids] if capacity else None,
         "menu_capacity": [capacity.get(i, np.inf) for i in offer_ids] if capacity else None,
-        "menu": [p for p in place if p >= 0],
+        "menu": list(dict.fromkeys(p for p in place if p >= 0)),
+        "is_open": open_to(context, variants, place, len(tried_ids), log_users),
+        "share": np.array([v.share for v in variants]) if variants else None,
         "slots": slots,
         "offers": context.store.read(OFFER_SET).table("offers"),
         "expected_per_user": solution["value"] / max(1, len(slots)),
@@ -321,7 +327,7 @@ def _truth(
     tried = context.store.read(RESPONSE_MODEL).table("offers")
     known = true_effects(context, shop, tried)
     found = {f"log_{name}": worth(known, log.user_ids, arms) for name, arms in policies.items()}
-    served = true_effects(context, shop, limits["offers"])
+    served = during(true_effects(context, shop, limits["offers"]), limits)
     found["served"] = worth(served, served.user_ids, limits["slots"].astype(np.int64) + 1)
     found["served_cost"] = spend(served, served.user_ids, limits["slots"].astype(np.int64) + 1)
     found["budget"] = limits["budgets"][0] / limits["n_users"]

@@ -12,6 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from promo_ray.allocation import AllocationProblem, solve
+from promo_ray.artifacts.user_profiles import USER_PROFILES
+from promo_ray.artifacts.users import USERS
+from promo_ray.pipeline.scoring import Limit, described, eligible
+from promo_ray.pipeline.stage import Context
 from promo_ray.seeding import keys_of, uniforms
 
 Arms = NDArray[np.int64]  # (n,) 0 = no offer, j + 1 = tried offer j
@@ -63,6 +67,28 @@ def read_log(table: pa.Table, offers: pa.Table, *, is_money: bool) -> Log:
     )
 
 
+def open_to(
+    context: Context,
+    variants: tuple[Limit, ...],
+    place: list[int],
+    n_tried: int,
+    log_users: list[str],
+) -> NDArray[np.bool_] | None:
+    """`(rows of the log, tried offers)` bool whom the menu's offers are for; None = everyone."""
+    if not variants:
+        return None
+    profiles, users = context.store.read(USER_PROFILES), context.store.read(USERS)
+    pairs = zip(profiles.parts("user_profiles"), users.parts("users"), strict=True)
+    table = pa.concat_tables([described(p(), u()) for p, u in pairs])
+    row_of = {user: i for i, user in enumerate(table["user_id"].to_pylist())}
+    rows = np.array([row_of[user] for user in log_users], dtype=np.int64)
+    found = np.zeros((len(rows), n_tried), dtype=bool)
+    for own, j in zip(eligible(variants, table).T, place, strict=True):
+        if j >= 0:
+            found[:, j] |= own[rows]
+    return found
+
+
 def _matrix(table: pa.Table, name: str, n: int, width: int) -> Floats:
     flat = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, dtype=np.float64).reshape(n, width)
@@ -82,9 +108,10 @@ def allocated(log: Log, menu: NDArray[np.int64], limits: dict[str, Any], seed: i
     scale = len(log.arm) / limits["n_users"]
     costs = np.stack([log.cost[:, menu], np.ones((len(log.arm), len(menu)))])
     budgets = np.array(limits["budgets"]) * scale
-    capacity = limits["capacity"]
+    capacity, is_open = limits["capacity"], limits["is_open"]
+    value = log.value if is_open is None else np.where(is_open, log.value, -np.inf)
     problem = AllocationProblem(
-        value=log.value[:, menu].astype(np.float32),
+        value=value[:, menu].astype(np.float32),
         costs=costs[: len(budgets)].astype(np.float32),
         budgets=budgets,
         capacity=None if capacity is None else np.array(capacity)[menu] * scale,

@@ -14,6 +14,7 @@ from promo_ray.artifacts.campaign_log import CAMPAIGN_LOG
 from promo_ray.artifacts.catalog import CATALOG
 from promo_ray.artifacts.events import EVENTS
 from promo_ray.artifacts.offer_set import OFFER_SET
+from promo_ray.artifacts.plan_set import PLAN_SET
 from promo_ray.artifacts.price_plan import PRICE_PLAN
 from promo_ray.artifacts.recommender import RECOMMENDER
 from promo_ray.artifacts.response_model import RESPONSE_MODEL
@@ -33,6 +34,7 @@ _STAGES = (
     ("response", RESPONSE_MODEL, response.missing),
     ("price", PRICE_PLAN, price.missing),
     ("design", OFFER_SET, design.absent),
+    ("plans", PLAN_SET, None),
     ("allocate", ASSIGNMENT, allocate.missing),
     ("recommend", RECOMMENDER, recommend.missing),
 )
@@ -49,6 +51,8 @@ def report_content(
     """Content of the report of the run in `context`; parts that are not there stay None."""
     log = optional(context, CAMPAIGN_LOG)
     offers = optional(context, OFFER_SET)
+    planned = optional(context, PLAN_SET)
+    index = planned.json("plans") if planned else {"plans": [], "skipped": []}
     return ReportContent(
         title=title,
         currency=log.json("design")["currency"] if log else "USD",
@@ -62,6 +66,8 @@ def report_content(
         checks=checks or None,
         curves=curves or None,
         search=_document(context, OFFER_SET, "search"),
+        plans=[planned.json(f"plan-{n}") for n in index["plans"]] if planned else None,
+        plans_left_out=index["skipped"],
         recommendations=_document(context, RECOMMENDER, "quality"),
         stages=_stages(context, bool(estimates)),
         config_digest=_digest(context),
@@ -110,7 +116,7 @@ def _stages(context: Context, is_evaluated: bool) -> list[tuple[str, str, str]]:
     for name, kind, why in _STAGES:
         if context.has(kind):
             found.append((name, "done", ""))
-        else:
+        elif kind is not PLAN_SET:  # a campaign need not have plans
             reason = why(context) if why else ""
             found.append((name, "skipped", reason or "the data do not suffice"))
     note = "" if is_evaluated else "there is no policy to judge"

@@ -109,7 +109,7 @@ def run(config: ResponseConfig, context: Context) -> StageResult:
         return current("response", context, [RESPONSE_MODEL])
     started = time.perf_counter()
     offers = context.store.read(CAMPAIGN_LOG).table("offers")
-    log = _gather(config, context, offers)
+    log = read_trial(config, context, offers)
     fitted = _fit(config, context, log, offers)
     arrays, document = fitted.model.to_arrays()
     with context.store.write(
@@ -125,7 +125,7 @@ def run(config: ResponseConfig, context: Context) -> StageResult:
     return finished("response", context, [RESPONSE_MODEL], started)
 
 
-def _gather(config: ResponseConfig, context: Context, offers: pa.Table) -> TrialLog:
+def read_trial(config: ResponseConfig, context: Context, offers: pa.Table) -> TrialLog:
     """All rows of the log; propensities that the design does not know are estimated."""
     log, profiles = context.store.read(CAMPAIGN_LOG), context.store.read(USER_PROFILES)
     names = tuple(profiles.json("features")["names"])

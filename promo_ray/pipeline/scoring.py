@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,14 +12,33 @@ from numpy.typing import NDArray
 
 from promo_ray.artifacts import PartRef
 from promo_ray.artifacts.campaign_log import CAMPAIGN_LOG
+from promo_ray.artifacts.offer_set import OFFER_SET
 from promo_ray.artifacts.response_model import RESPONSE_MODEL
 from promo_ray.artifacts.user_profiles import USER_PROFILES
 from promo_ray.artifacts.users import USERS
+from promo_ray.config import parse
+from promo_ray.design.audience import Rule, members
 from promo_ray.pipeline.stage import Context
 from promo_ray.response.model import ResponseModel
 from promo_ray.seeding import keys_of
 
 SEGMENTS = ("new", "high_frequency", "low_frequency", "lapsing", "lapsed", "member", "unknown")
+
+
+class Limit(NamedTuple):
+    """For whom an offer of a menu is, and what of its effect falls into its window.
+
+    Attributes:
+        base_id: offer of the grid that it is a variant of.
+        rules: on columns of described users, all of which must hold.
+        share: of the effect and of the discount, in (0, 1].
+        is_tried: the log can prove it: it holds at any time and by any channel, and was tried.
+    """
+
+    base_id: str
+    rules: tuple[Rule, ...]
+    share: float
+    is_tried: bool
 
 
 class Scorer(NamedTuple):
@@ -29,12 +49,14 @@ class Scorer(NamedTuple):
         names: feature columns of `user_profiles`, in the model's order.
         offers: `OFFER_TERMS` of the offers to score.
         is_money: the outcome is in currency units, so contact costs are taken off its value.
+        limits: for whom and how much of its time each offer is; none = everyone, always.
     """
 
     model: ResponseModel
     names: tuple[str, ...]
     offers: pa.Table
     is_money: bool
+    limits: tuple[Limit, ...] = ()
 
 
 class Scored(NamedTuple):
@@ -45,7 +67,7 @@ class Scored(NamedTuple):
         keys: `(n,)` uint64 keys of the ids.
         segment_idx: `(n,)` int32 index into `SEGMENTS`.
         value: `(n, m)` float64 expected incremental outcome, net of contact cost if it is money;
-            -inf for users who withhold consent.
+            -inf for users who withhold consent or whom the offer is not for.
         cost: `(n, m)` float64 expected discount plus contact cost, currency units.
     """
 
@@ -73,13 +95,47 @@ def score(scorer: Scorer, profiles: pa.Table, users: pa.Table) -> Scored:
     x, basket = inputs_of(profiles, scorer.names)
     found = scorer.model.effects(x, basket, scorer.offers)
     contact = scorer.offers["contact_cost"].to_numpy()
-    value = found.effect - contact if scorer.is_money else found.effect.copy()
+    share = np.array([limit.share for limit in scorer.limits]) if scorer.limits else 1.0
+    effect, discount = found.effect * share, found.discount * share
+    value = effect - contact if scorer.is_money else effect
+    if scorer.limits:
+        value[~eligible(scorer.limits, described(profiles, users))] = -np.inf
     is_refusing = pc.invert(users["is_consenting"].fill_null(True))
     value[is_refusing.to_numpy(zero_copy_only=False)] = -np.inf
     ids = profiles["user_id"].to_pylist()
     place = {name: i for i, name in enumerate(SEGMENTS)}
     segment = [place[name] for name in profiles["segment"].to_pylist()]
-    return Scored(ids, keys_of(ids), np.array(segment, np.int32), value, found.discount + contact)
+    return Scored(ids, keys_of(ids), np.array(segment, np.int32), value, discount + contact)
+
+
+def described(profiles: pa.Table, users: pa.Table) -> pa.Table:
+    """Profiles of a shard with `is_consenting` and the attributes `attr_*` of its users."""
+    names = [c for c in users.column_names if c.startswith("attr_") or c == "is_consenting"]
+    for name in names:
+        profiles = profiles.append_column(name, users[name])
+    return profiles
+
+
+def eligible(limits: Sequence[Limit], table: pa.Table) -> NDArray[np.bool_]:
+    """`(n, m)` bool whom each offer is for; `table` holds described users."""
+    own = [members(limit.rules, table, f"offer {limit.base_id!r}") for limit in limits]
+    return np.column_stack(own)
+
+
+def limits_of(context: Context) -> tuple[Limit, ...]:
+    """Limits of the run's menu; none where every offer is for everyone, always."""
+    menu = context.store.read(OFFER_SET)
+    if not menu.has("variants.json"):
+        return ()
+    return tuple(
+        Limit(
+            row["base_id"],
+            tuple(parse(Rule, rule, where="offer set") for rule in row["rules"]),
+            row["share"],
+            row["is_tried"],
+        )
+        for row in menu.json("variants")
+    )
 
 
 def inputs_of(

@@ -55,6 +55,15 @@ def true_effects(context: Context, shop: Shop, offers: pa.Table) -> Truth:
     return Truth(ids, value, np.concatenate([t.cost for t in found]))
 
 
+def during(truth: Truth, limits: Mapping[str, Any]) -> Truth:
+    """Effects of the menu's offers in their windows: `limits["share"]` of each."""
+    if limits["share"] is None:
+        return truth
+    contact = limits["offers"]["contact_cost"].to_numpy()
+    value = limits["share"] * (truth.value + contact) - contact
+    return truth._replace(value=value, cost=limits["share"] * (truth.cost - contact) + contact)
+
+
 def worth(truth: Truth, user_ids: list[str], arms: NDArray[np.int64]) -> float:
     """True mean gain per user of arms (0 = none, j + 1 = offer j) of the named users."""
     place = {user: i for i, user in enumerate(truth.user_ids)}

@@ -52,8 +52,8 @@ class TrialLog(NamedTuple):
     cost: Floats
     propensity: Floats
 
-    def rows(self, which: NDArray[np.bool_]) -> TrialLog:
-        """The rows where `which` `(n,)` bool holds."""
+    def rows(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> TrialLog:
+        """The rows where `which` `(n,)` bool holds, or the rows of these numbers."""
         return TrialLog(
             self.groups[which],
             self.x[which],

@@ -128,16 +128,17 @@ class MenuSpace:
 
     def parts(self, variant: int) -> tuple[int, str, Window, Channel]:
         """Grid row, segment, window and channel of a variant."""
-        row, segment, window, channel = (int(i) for i in self._parts(np.array(variant)))
+        row, segment, window, channel = (int(i) for i in self.axes_of(np.array(variant)))
         return row, self.segments[segment], self.windows[window], self.channels[channel]
 
-    def _parts(self, variants: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+    def axes_of(self, variants: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+        """Grid row, and numbers of segment, window and channel, of variants."""
         return np.unravel_index(variants, (len(self.grid), *self._kinds))
 
     def variant(self, row: int, segment: int = 0, window: int = 0, channel: int = 0) -> int:
         """Number of an offer for a segment, in a window, by a channel."""
-        return int(((row * self._kinds[0] + segment) * self._kinds[1] + window) * self._kinds[2]
-                   + channel)  # fmt: skip
+        at = (row, segment, window, channel)
+        return int(np.ravel_multi_index(at, (len(self.grid), *self._kinds)))
 
     def decode(self, x: Tensor) -> Tensor:
         """Menus of genes, constraints kept.
@@ -207,7 +208,7 @@ class MenuSpace:
 
     def genes_of(self, variants: NDArray[np.int64]) -> NDArray[np.int64]:
         """Genes of switched-on slots: `(*batch, slots)` variants to `(*batch, slots, 8)`."""
-        row, segment, window, channel = self._parts(variants)
+        row, segment, window, channel = self.axes_of(variants)
         found = np.empty((*variants.shape, len(GENES)), dtype=np.int64)
         found[..., 0] = 1
         found[..., 1:5] = self._genes[row]

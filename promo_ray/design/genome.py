@@ -82,10 +82,15 @@ class MenuSpace:
         self._mended, self._conflicts = compiled(self.constraints, grid)
         self.rank = np.arange(len(grid)) if rank is None else rank
 
-    def under(self, constraints: Constraints, rank: NDArray[np.int64] | None = None) -> MenuSpace:
+    def under(
+        self,
+        constraints: Constraints,
+        rank: NDArray[np.int64] | None = None,
+        n_slots: int | None = None,
+    ) -> MenuSpace:
         """The same space under other constraints."""
         return MenuSpace(
-            self.grid, self.n_slots, segments=self.segments, windows=self.windows,
+            self.grid, n_slots or self.n_slots, segments=self.segments, windows=self.windows,
             channels=self.channels, constraints=constraints,
             rank=self.rank if rank is None else rank,
         )  # fmt: skip
@@ -93,10 +98,7 @@ class MenuSpace:
     def with_one_more(self) -> MenuSpace:
         """The same space with a slot more."""
         n = self.max_offers + 1
-        return MenuSpace(
-            self.grid, n, segments=self.segments, windows=self.windows, channels=self.channels,
-            constraints=replace(self.constraints, max_offers=n), rank=self.rank,
-        )  # fmt: skip
+        return self.under(replace(self.constraints, max_offers=n), n_slots=n)
 
     @property
     def space(self) -> SearchSpace:

@@ -30,7 +30,7 @@ def _load() -> Any:
         file = folder / f"_kernel{suffix}"
         if file.exists():
             library = ctypes.CDLL(str(file))
-            sample = [_COUNT, *[_POINTER] * 2, *[_COUNT] * 2, *[_POINTER] * 3]
+            sample: list[Any] = [_COUNT, *[_POINTER] * 2, *[_COUNT] * 2, *[_POINTER] * 3]
             library.promo_menu_scores.argtypes = [*sample, _REAL, _REAL, _POINTER]
             library.promo_menu_passes.argtypes = [*sample, _POINTER]
             library.promo_menu_scores.restype = library.promo_menu_passes.restype = None

@@ -9,7 +9,6 @@ the best bound so far, saves a third of the passes (in-out separation, Ben-Ameur
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray

@@ -51,10 +51,10 @@ def test_empty_menu_is_worth_nothing() -> None:
 
 
 def test_single_offer_to_all_is_cut_to_the_budget() -> None:
-    value, cost = np.array([1.0, 3.0, -np.inf]), np.array([1.0, 2.0, 9.0])
-    whole = single_to_all(value, cost, None)
+    value, cost = np.array([1.0, 3.0, -np.inf]), np.array([[1.0, 2.0, 9.0]])
+    whole = single_to_all(value, cost[:0], np.array([]))
     assert (whole.value, whole.share) == (pytest.approx(4 / 3), 1.0)
-    half = single_to_all(value, cost, 0.5)
+    half = single_to_all(value, cost, np.array([0.5]))
     assert (half.value, half.share) == (pytest.approx(2 / 3), pytest.approx(0.5))
 
 

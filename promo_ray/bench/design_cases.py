@@ -71,8 +71,7 @@ class Case(NamedTuple):
 
     def fitness(self, columns: Columns) -> MenuFitness:
         """Fitness on some of the users."""
-        rows: BudgetRows = rows_on(self.space, self.budgets)
-        return MenuFitness(columns, budget_per_user=rows)
+        return MenuFitness(columns, budget_per_user=rows_on(self.space, self.budgets))
 
 
 def small_case(seed: int, n_users: int = 2_000, n_rows: int = 16) -> Case:

@@ -2,8 +2,8 @@
 
 The dual of a menu is convex in its prices. Every pass over the users at some prices gives one
 allocation; the best mixture of those met that keeps all budgets is a small linear program, whose
-own prices say where to look next (Dantzig and Wolfe 1960). Looking a little short of them, towards
-the best bound so far, saves a third of the passes (in-out separation, Ben-Ameur and Neto 2007).
+own prices say where to look next (Dantzig and Wolfe 1960). Looking short of them, towards the
+best bound so far, takes fewer passes (in-out separation, Ben-Ameur and Neto 2007).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Evaluate = Callable[[NDArray[np.int64], Doubles], tuple[Doubles, Doubles]]
 
 _MOST_PASSES = 80
 _MOST_PIVOTS = 100  # per pass; a few are usual
-_SHORT = 0.3  # of the way from the prices of the mixture to those of the best bound
+_SHORT = 0.6  # of the way from the prices of the mixture to those of the best bound
 _ROUND = 1e-12  # of values and shares of budgets, all about 1: what counts as nothing
 
 

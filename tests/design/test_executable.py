@@ -65,6 +65,10 @@ def test_executable_offers_carry_all_that_the_menu_says() -> None:
     assert [o.caps.min_margin_bp for o in offers] == [1_000, 1_000]
     assert {o.window for o in offers} == {week}
     check_offers(offers)
+    terms = found.offer_set().terms.to_pylist()
+    assert [row["offer_id"] for row in terms] == ["o0", "o0-2"]
+    assert [row["contact_cost"] for row in terms] == [o.contact_cost / 100 for o in offers]
+    assert found.offer_set().offers == offers
 
 
 def test_executable_offers_keep_their_exclusive_group() -> None:

@@ -249,12 +249,12 @@ def test_the_interval_of_a_gain_covers_it_under_several_budgets() -> None:
     rows = rows_of_a_shop(3, 2, 40)
     truth = judge_menu((0, 2), draw(100_000, 3, 99), budget_per_user=rows, single_offer=1)
     hits = [0, 0]
-    for seed in range(40):
+    for seed in range(25):
         found = judge_menu((0, 2), draw(300, 3, seed), budget_per_user=rows, single_offer=1)
         for i, name in enumerate(("gain_vs_none", "gain_vs_single")):
             gain = getattr(found, name)
             hits[i] += gain.low <= getattr(truth, name).mean <= gain.high
-    assert min(hits) >= 34  # 95 % less 2.9 standard errors
+    assert min(hits) >= 20  # 95 % less 3.4 standard errors
 
 
 class Linear:

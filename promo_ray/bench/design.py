@@ -152,7 +152,7 @@ def singles(case: Case, max_evals: int, seed: int) -> Menu:
     return evaluate.best(1)[0].menu
 
 
-def coverage(n_shops: int = 100, n_users: int = 4_000, n_more: int = 60_000) -> dict[str, Any]:
+def coverage(n_shops: int = 100, n_users: int = 4_000, n_more: int = 20_000) -> dict[str, Any]:
     """Shops in which the winner's gain lies in the interval predicted on held-out users.
 
     The gain is that over users of the shop who had no part in search, race or judgement.

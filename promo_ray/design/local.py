@@ -39,11 +39,13 @@ class Evaluator:
         self.values: dict[Menu, float] = {}
         self.n_evals = 0
 
-    def __call__(self, menus: Sequence[Menu]) -> list[float]:
-        """Values of menus, which keep the constraints."""
+    def __call__(self, menus: Sequence[Menu], device: Any = None) -> list[float]:
+        """Values of menus, which keep the constraints; on the evaluator's device if None."""
         new = [menu for menu in dict.fromkeys(menus) if menu not in self.values]
         if new:
-            found = self.fitness(padded(new, self.space.max_offers).to(self.device)).tolist()
+            found = self.fitness(
+                padded(new, self.space.max_offers).to(device or self.device)
+            ).tolist()
             self.values.update(zip(new, found, strict=True))
             self.n_evals += len(new)
         return [self.values[menu] for menu in menus]
@@ -51,7 +53,7 @@ class Evaluator:
     def of_genes(self, x: Tensor) -> Tensor:
         """Values of the menus of genes: `(pop, genes)` to `(pop,)` float64."""
         rows = self.space.decode(x).tolist()
-        found = self([tuple(v for v in row if v >= 0) for row in rows])
+        found = self([tuple(v for v in row if v >= 0) for row in rows], x.device)
         return torch.tensor(found, dtype=torch.float64, device=x.device)
 
     def __getstate__(self) -> dict[str, Any]:

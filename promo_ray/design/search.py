@@ -170,8 +170,7 @@ def _rank(space: MenuSpace, order: Sequence[int]) -> NDArray[np.int64]:
 def _lp(columns: Columns, order: Sequence[int], slots: int, budgets: BudgetRows) -> Menu:
     offers = np.array(order, dtype=np.int64)
     value, cost = (a.astype(np.float64) for a in columns.take(offers))
-    use = budgets.use(offers, cost).transpose(0, 2, 1)
-    value = value.T
+    use, value = budgets.use(offers, cost).transpose(0, 2, 1), value.T
     slot = allocate_menu(value, use, budgets.limit * columns.n_users).slot
     taken = np.flatnonzero(slot >= 0)
     carried = np.zeros(len(order))

@@ -2,149 +2,34 @@
 
 from __future__ import annotations
 
-import itertools
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
-from numpy.typing import NDArray
 
+from promo_ray.bench.design_cases import Case, Truth, grid_of, large_case, small_case
 from promo_ray.bench.design_rules import count_violations
-from promo_ray.data.shop_traits import traits_of
 from promo_ray.data.simulate import Shop
 from promo_ray.design import (
-    Channel,
-    Columns,
-    Constraints,
     GridSteps,
     MenuFitness,
     MenuSpace,
     MenuUsers,
-    OfferGrid,
     Predicted,
     Sample,
-    Samples,
-    Variants,
     design_menu,
     judge_menu,
     native,
-    propose_bundles,
     search_menu,
-    wide_grid,
 )
+from promo_ray.design.budgets import BudgetRows
 from promo_ray.design.local import Evaluator, Menu, mended
 from promo_ray.execution.threads import single_threaded
-from promo_ray.response.surface import SurfaceEffects
 from promo_ray.seeding import stream
-
-_SEGMENTS = ("everyone", "members", "others", "frequent", "rare")
-_CHANNELS = (
-    Channel("app", 0.02), Channel("mail", 0.05), Channel("message", 0.15), Channel("letter", 0.8)
-)  # fmt: skip
-_REACH = (0.3, 0.35, 0.5, 0.9)  # share of users that a channel reaches
-# one offer of a mechanic at a time, as most shops keep it
-_GROUPS = (("percent_off",), ("amount_off",), ("spend_threshold",), ("product_bundle",))
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The exact effects of a simulated shop as a response surface; `x` holds numbers of users."""
-
-    shop: Shop
-
-    def effects(
-        self, x: NDArray[np.float64], basket: NDArray[np.float64], offers: pa.Table
-    ) -> SurfaceEffects:
-        """See `ResponseSurface.effects`."""
-        ids = self.shop.user_ids()
-        found = self.shop.true_effects([ids[int(i)] for i in x[:, 0]], offers)
-        discount = found.cost - offers["contact_cost"].to_numpy()
-        return SurfaceEffects(found.value + found.cost, discount)
-
-
-class Case(NamedTuple):
-    """A shop, its menus, users by the part they play, and the budget."""
-
-    space: MenuSpace
-    samples: Samples
-    budget_per_user: float
-
-
-def small_case(seed: int, n_users: int = 2_000, n_rows: int = 16) -> Case:
-    """Few enough offers to try every menu of at most four of them: 2,517 menus."""
-    shop = Shop(n_users=n_users, n_items=60, n_categories=4, seed=seed)
-    grid = grid_of(shop, GridSteps(contact_cost=0.1))
-    rows = np.sort(stream(seed, "bench.rows").permutation(len(grid))[:n_rows])
-    few = OfferGrid(grid.terms.take(pa.array(rows)), grid.is_tried[rows], grid.is_between[rows])
-    sample = _all_columns(shop, few)
-    return _case(MenuSpace(few, 4), sample, sample, seed, 0.2)
-
-
-def large_case(seed: int, is_exclusive: bool = True, n_users: int = 6_000) -> Case:
-    """Hundreds of offers by five segments and four channels, menus of at most eight.
-
-    Every channel reaches a part of the users. The budget would pay for the most wanted offer to
-    all. With `is_exclusive` a menu holds one offer of a mechanic at most.
-    """
-    shop = Shop(n_users=n_users, n_items=200, n_categories=10, seed=seed)
-    grid = grid_of(shop, GridSteps())
-    rules = Constraints(exclusive_groups=_GROUPS) if is_exclusive else None
-    space = MenuSpace(grid, 8, segments=_SEGMENTS, channels=_CHANNELS, constraints=rules)
-    base = _all_columns(shop, grid)
-    traits = traits_of(shop, shop.user_ids())
-    is_frequent = traits.window_rate > np.median(traits.window_rate)
-    everyone = np.ones(n_users, dtype=bool)
-    members = (everyone, traits.is_member, ~traits.is_member, is_frequent, ~is_frequent)
-    reach = stream(seed, "bench.reach").random((n_users, len(_REACH))) < _REACH
-    columns = Variants(
-        base,
-        grid.terms["contact_cost"].to_numpy(),
-        np.column_stack(members),
-        reach,
-        space.windows,
-        space.channels,
-    )
-    return _case(space, base, columns, seed, 1.0)
-
-
-def grid_of(shop: Shop, steps: GridSteps) -> OfferGrid:
-    """Wide grid of a shop from its history."""
-    events = shop.events(shop.user_ids()[:1_000])
-    bought = events.filter(pc.equal(events["event_type"], "purchase"))
-    orders = bought["order_id"].to_numpy()
-    bundles = propose_bundles(orders, bought["item_id"].to_numpy(), n_bundles=20)
-    spent = pc.multiply(bought["unit_price"], bought["quantity"])
-    by_order = pa.table({"order": bought["order_id"], "spent": spent}).group_by("order")
-    return wide_grid(
-        by_order.aggregate([("spent", "sum")])["spent_sum"].to_numpy(),
-        steps=steps,
-        scopes=sorted(set(shop.catalog()["category"].to_pylist())),
-        bundles=[b.items for b in bundles],
-        tried=shop.past_offers(),
-    )
-
-
-def _all_columns(shop: Shop, grid: OfferGrid) -> Sample:
-    n = shop.n_users
-    users = Predicted((Truth(shop),), np.arange(n, dtype=float)[:, None], np.ones(n), grid.terms)
-    value, cost = users.take(np.arange(len(grid)))
-    return Sample(value.T, cost.T)
-
-
-def _case(space: MenuSpace, base: Sample, columns: Columns, seed: int, rate: float) -> Case:
-    """Half of the users to search, a quarter to race, a quarter to judge; ids say nothing."""
-    n = base.n_users
-    edges = (0, n // 2, 3 * n // 4, n)
-    samples = Samples(*(columns.users(slice(a, b)) for a, b in itertools.pairwise(edges)))
-    most_wanted = int(base.value.mean(axis=0).argmax())
-    return Case(space, samples, rate * float(base.cost[:, most_wanted].mean()))
 
 
 def optimum(n_seeds: int = 20, max_evals: int = 1_000) -> dict[str, Any]:
@@ -152,12 +37,12 @@ def optimum(n_seeds: int = 20, max_evals: int = 1_000) -> dict[str, Any]:
     shares = []
     for seed in range(n_seeds):
         case = small_case(seed)
-        rules: dict[str, Any] = {"budget_per_user": case.budget_per_user, "seed": seed}
+        rules: dict[str, Any] = {"budget_per_user": case.budgets, "seed": seed}
         best = search_menu(case.samples, case.space, enumerate_up_to=10_000, **rules)
         found = search_menu(
             case.samples, case.space, enumerate_up_to=0, max_evals=max_evals, **rules
         )
-        fitness = MenuFitness(case.samples.search, budget_per_user=case.budget_per_user)
+        fitness = case.fitness(case.samples.search)
         most = max(float(fitness(torch.tensor([menu.menu or (-1,)]))[0]) for menu in best.finalists)
         # the race may prefer another menu; what the search found is the best of its finalists
         mine = max(
@@ -177,7 +62,7 @@ def optimum(n_seeds: int = 20, max_evals: int = 1_000) -> dict[str, Any]:
 def against_others(
     method: str | None = None,
     *,
-    is_exclusive: bool = True,
+    kind: str = "exclusive",
     n_seeds: int = 10,
     max_evals: int = 2_000,
 ) -> dict[str, Any]:
@@ -188,16 +73,16 @@ def against_others(
     islands = ("ga", "pso", "sa", "auto") if method is None else (method,) * 4
     gains, cpu_s = [], []
     for seed in range(n_seeds):
-        case = large_case(seed, is_exclusive)
+        case = large_case(seed, kind)
         started = time.process_time()
         with single_threaded():
             found = search_menu(
-                case.samples, case.space, budget_per_user=case.budget_per_user, islands=islands,
+                case.samples, case.space, budget_per_user=case.budgets, islands=islands,
                 max_evals=max_evals, enumerate_up_to=0, seed=seed,
             )  # fmt: skip
             cpu_s.append(time.process_time() - started)
             others = [search(case, max_evals, seed) for search in (greedy, random_menus, singles)]
-        held_out = MenuFitness(case.samples.judge, budget_per_user=case.budget_per_user)
+        held_out = case.fitness(case.samples.judge)
         values = [
             float(held_out(torch.tensor([menu or (-1,)]))[0]) for menu in (found.menu, *others)
         ]
@@ -206,7 +91,8 @@ def against_others(
     return {
         "case": "large space",
         "islands": "+".join(islands),
-        "is_exclusive": is_exclusive,
+        "kind": kind,
+        "n_budgets": len(case.budgets),
         "n_variants": case.space.n_offers,
         "max_evals": max_evals,
         "n_seeds": n_seeds,
@@ -221,8 +107,7 @@ def against_others(
 
 
 def _evaluator(case: Case) -> Evaluator:
-    fitness = MenuFitness(case.samples.search, budget_per_user=case.budget_per_user)
-    return Evaluator(case.space, fitness)
+    return Evaluator(case.space, case.fitness(case.samples.search))
 
 
 def greedy(case: Case, max_evals: int, seed: int) -> Menu:
@@ -300,17 +185,27 @@ def coverage(n_shops: int = 100, n_users: int = 4_000, n_more: int = 20_000) -> 
     }
 
 
-def speed(n_users: int = 20_000, n_offers: int = 200, n_slots: int = 8) -> dict[str, Any]:
-    """Menus per processor second of one thread, and per second of two."""
+def speed(
+    n_users: int = 20_000, n_offers: int = 200, n_slots: int = 8, n_budgets: int = 1
+) -> dict[str, Any]:
+    """Menus per processor second of one thread, and per second of two; all budgets bind.
+
+    The first budget is on money and all offers, others on a random half of them and on contacts
+    or money in turn.
+    """
     rng = stream(0, "bench.speed")
     value = rng.normal(0.2, 1, (n_users, 1)) + rng.normal(0, 1, (n_users, n_offers))
     cost = rng.gamma(2, 0.5, (n_users, n_offers))
     sample = Sample(value.astype(np.float32), cost.astype(np.float32))
     rows = [rng.permutation(n_offers)[:n_slots] for _ in range(4_000)]
     menus = torch.from_numpy(np.sort(np.array(rows), axis=1))
+    limit, covers = np.full(n_budgets, 0.06), rng.random((n_budgets, n_offers)) < 0.5
+    limit[0], covers[0] = 0.3, True
+    names = tuple(f"budget {k}" for k in range(n_budgets))
+    budgets = BudgetRows(names, limit, np.arange(n_budgets) % 2 == 0, covers)
 
     def rate(n_threads: int, clock: Callable[[], float]) -> float:
-        fitness = MenuFitness(sample, budget_per_user=0.3, n_threads=n_threads)
+        fitness = MenuFitness(sample, budget_per_user=budgets, n_threads=n_threads)
         fitness(menus[:400])  # every offer is met
         rates = []
         for _ in range(5):
@@ -325,6 +220,7 @@ def speed(n_users: int = 20_000, n_offers: int = 200, n_slots: int = 8) -> dict[
         "case": "speed",
         "n_users": n_users,
         "n_slots": n_slots,
+        "n_budgets": n_budgets,
         "menus_per_cpu_s": per_cpu_s,
         "menus_per_s_of_2_threads": wall,
         "has_kernel": native.kernel is not None,
@@ -338,10 +234,11 @@ def run(quick: bool = False) -> Iterator[dict[str, Any]]:
         quick: fewer seeds, shops and constraint sets.
     """
     machine = {"bench": "design", "numpy": np.__version__, "machine": platform.machine()}
-    yield {**machine, **speed()}
+    for n_budgets in (1, 2, 4):
+        yield {**machine, **speed(n_budgets=n_budgets)}
     yield {**machine, **optimum(3 if quick else 20)}
-    for is_exclusive in (True, False):
-        options: dict[str, Any] = {"is_exclusive": is_exclusive, "n_seeds": 2 if quick else 10}
+    for kind in ("exclusive", "plain", "whole"):
+        options: dict[str, Any] = {"kind": kind, "n_seeds": 2 if quick else 10}
         yield {**machine, **against_others(**options)}
     for method in () if quick else ("ga", "pso", "sa", "auto"):
         yield {**machine, **against_others(method, n_seeds=5)}

@@ -10,13 +10,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from promo_ray.design import Channel, Constraints, GridSteps, MenuSpace, Window, wide_grid
+from promo_ray.design import (
+    Budget,
+    Channel,
+    Constraints,
+    GridSteps,
+    MenuSpace,
+    Window,
+    allocate_menu,
+    wide_grid,
+)
+from promo_ray.design.budgets import rows_on
 from promo_ray.seeding import stream
 
 _SCOPES = ("tea", "coffee")
 _BASKET = 40.0
 BASKETS = {"": _BASKET, "tea": 25.0, "coffee": 15.0}
 _N_MENUS = 20
+_N_USERS = 40
 
 
 def random_space(seed: int) -> MenuSpace:
@@ -73,6 +84,59 @@ def _pairs(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(zip(names[::2], names[1::2], strict=True))
 
 
+def random_budgets(seed: int, space: MenuSpace) -> tuple[Budget, ...]:
+    """One to four budgets, of money or contacts, on all offers or on a part of them."""
+    rng = stream(seed, "bench.budgets")
+    terms = space.grid.terms
+    axes: dict[str, Sequence[str]] = {
+        "mechanics": sorted(set(terms["mechanic"].to_pylist())),
+        "channels": [c.name for c in space.channels],
+        "segments": space.segments,
+        "scopes": ("", *_SCOPES),
+        "offer_ids": space.grid.offer_ids,
+    }
+    found = []
+    for k in range(int(rng.integers(1, 5))):
+        names = list(axes)[: len(axes) if k else 0]
+        field = names[int(rng.integers(len(names)))] if names else ""
+        own = {field: tuple(rng.permutation(axes[field])[:2].tolist())} if field else {}
+        measure = ("money", "contacts")[int(rng.integers(2))]
+        limit = float(rng.uniform(0.01, 0.6))
+        found.append(Budget(limit=limit, name=f"budget {k}", measure=measure, **own))
+    return tuple(found)
+
+
+def overspent(
+    space: MenuSpace, budgets: Sequence[Budget], menu: Sequence[int], seed: int
+) -> list[str]:
+    """Budgets that the allocation of a menu to random users breaks, by name."""
+    rng = stream(seed, "bench.users")
+    value = rng.normal(0.3, 1.0, (_N_USERS, len(menu)))
+    cost = rng.gamma(2.0, 0.5, (_N_USERS, len(menu)))
+    use = rows_on(space, budgets).use(np.array(menu, dtype=np.int64), cost.T).transpose(0, 2, 1)
+    limits = [b.limit * _N_USERS for b in budgets]
+    slot = allocate_menu(value, use, limits).slot
+    spent = [0.0] * len(budgets)
+    for i, j in enumerate(slot.tolist()):
+        if j < 0:
+            continue
+        row, segment, _, channel = space.parts(menu[j])
+        terms = space.grid.terms.slice(row, 1).to_pylist()[0]
+        has = {
+            "mechanics": terms["mechanic"],
+            "channels": channel.name,
+            "segments": segment,
+            "scopes": terms["scope"] or "",
+            "offer_ids": terms["offer_id"],
+        }
+        for k, budget in enumerate(budgets):
+            wanted = {field: getattr(budget, field) for field in has}
+            if all(names is None or has[f] in names for f, names in wanted.items()):
+                spent[k] += cost[i, j] if budget.measure == "money" else 1.0
+    over = zip(budgets, spent, limits, strict=True)
+    return [b.name for b, used, limit in over if used > limit * (1 + 1e-9)]
+
+
 def violations_of(space: MenuSpace, menu: Sequence[int]) -> list[str]:
     """Rules that a menu of variants breaks, by name."""
     rules = space.constraints
@@ -116,8 +180,11 @@ def _depth(row: Mapping[str, Any]) -> float:
 
 
 def count_violations(n_sets: int, seed: int = 0) -> dict[str, Any]:
-    """Violations in random menus, decoded and repaired, under random constraint sets."""
-    n_menus = n_broken = n_unstable = 0
+    """Violations in random menus, decoded and repaired, under random rules and budgets.
+
+    One menu of each set is allocated to users, and what it spends is counted by hand.
+    """
+    n_menus = n_broken = n_unstable = n_overspent = 0
     spaces = [random_space(seed + i) for i in range(50)]
     for i in range(n_sets):
         space = spaces[i % len(spaces)]
@@ -131,9 +198,12 @@ def count_violations(n_sets: int, seed: int = 0) -> dict[str, Any]:
         for row in menus.tolist():
             n_menus += 1
             n_broken += bool(violations_of(space, [v for v in row if v >= 0]))
+        budgets, menu = random_budgets(seed + i, space), [v for v in menus[0].tolist() if v >= 0]
+        n_overspent += bool(overspent(space, budgets, menu, seed + i))
     return {
         "n_sets": n_sets,
         "n_menus": n_menus,
         "n_menus_that_break_a_rule": n_broken,
+        "n_allocations_over_a_budget": n_overspent,
         "n_repairs_that_change_repaired_ones": n_unstable,
     }

@@ -2,7 +2,8 @@
  *
  * A pass gives every user the offer of a menu with the largest value less price times cost, or
  * none, and sums value and cost. The price is closed in on until the value of a feasible allocation
- * meets the dual bound. Sums are kept in 16 lanes whatever the vector width, so the bits are the
+ * meets the dual bound. Of several budgets the prices are found in prices.py; here are the passes,
+ * at a price per cost and one per offer given of every offer. Sums are kept in 16 lanes whatever the vector width, so the bits are the
  * same on every machine; built with -ffp-contract=off.
  */
 #define PY_SSIZE_T_CLEAN
@@ -178,6 +179,93 @@ EXPORT void promo_menu_scores(int64_t stride, const float *value, const float *c
         double *row = out + 5 * i;
         row[0] = s.value, row[1] = s.bound, row[2] = s.price, row[3] = s.spend;
         row[4] = (double)s.passes;
+    }
+}
+
+/* Who takes what at a price per unit of cost and a price per offer given of every slot.
+ *
+ * out: 1 + 2 m: net value of all users, then money and number of takers of every slot. Money is
+ * summed in float over GROUP users of a lane, then in double. */
+FAST static void split_pass(const Columns *columns, const int16_t *offers, int64_t m,
+                            const float *per_cost, const float *per_offer, double *out)
+{
+    double net[LANES] = {0}, money[MAX_SLOTS][LANES];
+    Masks count[MAX_SLOTS];
+    memset(money, 0, sizeof(double) * LANES * (size_t)m);
+    memset(count, 0, sizeof(Masks) * (size_t)m);
+    for (int64_t start = 0; start < columns->stride; start += GROUP * LANES) {
+        Floats best[GROUP] = {0};
+        Masks winner[GROUP];
+        memset(winner, -1, sizeof winner);
+        for (int64_t j = 0; j < m; j++) {
+            const int64_t at = offers[j] * columns->stride + start;
+            for (int g = 0; g < GROUP; g++) {
+                Floats value, cost;
+                memcpy(&value, columns->value + at + g * LANES, sizeof value);
+                memcpy(&cost, columns->cost + at + g * LANES, sizeof cost);
+                const Floats mine = value - per_cost[j] * cost - per_offer[j];
+                const Masks wins = mine > best[g];
+                best[g] = (Floats)(((Masks)mine & wins) | ((Masks)best[g] & ~wins));
+                winner[g] = (((Masks){0} + (int32_t)j) & wins) | (winner[g] & ~wins);
+            }
+        }
+        for (int64_t j = 0; j < m; j++) {
+            const int64_t at = offers[j] * columns->stride + start;
+            Floats sum = {0};
+            for (int g = 0; g < GROUP; g++) {
+                Floats cost;
+                memcpy(&cost, columns->cost + at + g * LANES, sizeof cost);
+                const Masks mine = winner[g] == (int32_t)j;
+                sum += (Floats)((Masks)cost & mine);
+                count[j] -= mine;
+            }
+            for (int k = 0; k < LANES; k++)
+                money[j][k] += sum[k];
+        }
+        for (int g = 0; g < GROUP; g++)
+            for (int k = 0; k < LANES; k++)
+                net[k] += best[g][k];
+    }
+    memset(out, 0, sizeof(double) * (size_t)(1 + 2 * m));
+    for (int k = 0; k < LANES; k++) {
+        out[0] += net[k];
+        for (int64_t j = 0; j < m; j++) {
+            out[1 + j] += money[j][k];
+            out[1 + m + j] += count[j][k];
+        }
+    }
+}
+
+/* Passes of menus at their own prices; see split_pass.
+ *
+ * menus: (n_menus, slots) columns, negative = empty. per_cost, per_offer: (n_menus, slots).
+ * out: (n_menus, 1 + 2 slots).
+ */
+EXPORT void promo_menu_passes(int64_t stride, const float *value, const float *cost,
+                              int64_t n_menus, int64_t slots, const int16_t *menus,
+                              const float *per_cost, const float *per_offer, double *out)
+{
+    const Columns columns = {stride, value, cost};
+    for (int64_t i = 0; i < n_menus; i++) {
+        int16_t offers[MAX_SLOTS];
+        float mine[2][MAX_SLOTS];
+        double found[1 + 2 * MAX_SLOTS], *row = out + (1 + 2 * slots) * i;
+        int64_t m = 0, place[MAX_SLOTS];
+        for (int64_t j = 0; j < slots && m < MAX_SLOTS; j++) {
+            if (menus[i * slots + j] < 0)
+                continue;
+            offers[m] = menus[i * slots + j];
+            mine[0][m] = per_cost[i * slots + j];
+            mine[1][m] = per_offer[i * slots + j];
+            place[m++] = j;
+        }
+        split_pass(&columns, offers, m, mine[0], mine[1], found);
+        memset(row, 0, sizeof(double) * (size_t)(1 + 2 * slots));
+        row[0] = found[0];
+        for (int64_t j = 0; j < m; j++) {
+            row[1 + place[j]] = found[1 + j];
+            row[1 + slots + place[j]] = found[1 + m + j];
+        }
     }
 }
 

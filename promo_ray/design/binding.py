@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from promo_ray.design.budgets import Budget
 from promo_ray.design.constraints import Constraints
 from promo_ray.design.fitness import MenuFitness, padded
 from promo_ray.design.genome import MenuSpace
@@ -23,8 +24,8 @@ class Binding(NamedTuple):
         constraint: its field, as in `Constraints` or `budget`.
         detail: which part of it, or how it would be relaxed.
         gain: value per user that one step beyond it brings at least, on users that the search
-            never saw; of the budget: value per unit of money.
-        menu: the menu of that step; the present one for the budget.
+            never saw; of a budget: value of one more unit of what it measures.
+        menu: the menu of that step; the present one for a budget.
     """
 
     constraint: str
@@ -36,7 +37,7 @@ class Binding(NamedTuple):
 def binding_rules(
     space: MenuSpace, menu: Menu, search: MenuFitness, held_out: MenuFitness
 ) -> list[Binding]:
-    """Constraints that bind at a menu, the costliest first behind the budget.
+    """Constraints that bind at a menu, the costliest first behind the budgets.
 
     Each constraint is dropped in turn; the menu one step away (see `local.neighbors`) that is
     best on the search sample is valued on other users. A gain there is a lower bound of what
@@ -48,12 +49,15 @@ def binding_rules(
         search: fitness on the users of the search.
         held_out: fitness on others.
     """
-    found = []
     now = held_out.scores(padded([menu]))
-    price = float(now.price[0])
-    if price > 0:
-        detail = "value of one more unit of money"
-        found.append(Binding("budget", detail, price, menu))
+    budgets = held_out.budgets
+    found = [
+        Binding("budget", _budget_words(name, is_money), price, menu)
+        for name, is_money, price in zip(
+            budgets.names, budgets.is_money, now.price[0].tolist(), strict=True
+        )
+        if price > 0
+    ]
     bindings = []
     for name, detail, relaxed in _relaxations(space):
         best = _best_step(space, relaxed, menu, search)
@@ -63,6 +67,11 @@ def binding_rules(
         if gain > 0:
             bindings.append(Binding(name, detail, gain, best))
     return found + sorted(bindings, key=lambda b: -b.gain)
+
+
+def _budget_words(name: str, is_money: bool) -> str:
+    words = f"value of one more {'unit of money' if is_money else 'contact'}"
+    return words if name == Budget.name else f"{name}: {words}"
 
 
 def _best_step(

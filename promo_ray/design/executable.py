@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import pyarrow as pa
+
+from promo_ray.artifacts.columns import OFFER_TERMS
 from promo_ray.design.columns import Channel
 from promo_ray.design.constraints import Constraints
 from promo_ray.design.genome import EVERYONE, MenuSpace
+from promo_ray.design.grid import free_id
 from promo_ray.offers import Audience, Caps, Gift, Offer, Stacking, Window, from_terms
 from promo_ray.offers.money import minor_digits, scaled
 
@@ -44,6 +47,19 @@ class DesignedOffer:
     whole: Offer | None = None
 
 
+class OfferSet(NamedTuple):
+    """What the artefact `offer_set` holds of a menu, row by row the same offers.
+
+    Attributes:
+        terms: schema `OFFER_TERMS`; ids as in `offers`, contact costs with the channel's, the
+            menu's words as labels.
+        offers: as shops execute them.
+    """
+
+    terms: pa.Table
+    offers: tuple[Offer, ...]
+
+
 def designed(space: MenuSpace, variant: int) -> DesignedOffer:
     """A variant of a space with its words."""
     row, segment, window, channel = space.parts(variant)
@@ -62,32 +78,36 @@ def designed(space: MenuSpace, variant: int) -> DesignedOffer:
     )  # fmt: skip
 
 
-def executable_offers(
+def offer_set_of(
     offers: Sequence[DesignedOffer], constraints: Constraints, currency: str
-) -> tuple[Offer, ...]:
-    """Offers with all that the menu says of them; see `menu.MenuResult.executable`."""
-    ids = Counter(o.terms["offer_id"] for o in offers)
-    taken: set[str] = {name for name, n in ids.items() if n == 1}
-    return tuple(
-        _executable(o, _free_id(o.terms["offer_id"], ids, taken), constraints, currency)
-        for o in offers
+) -> OfferSet:
+    """Offers with all that the menu says of them; see `menu.MenuResult.offer_set`."""
+    rows = [
+        {**o.terms, "offer_id": name, "contact_cost": o.contact_cost, "label": o.words}
+        for o, name in zip(offers, _ids_of(offers), strict=True)
+    ]
+    return OfferSet(
+        pa.Table.from_pylist(rows, schema=OFFER_TERMS),
+        tuple(
+            _executable(o, row, constraints, currency) for o, row in zip(offers, rows, strict=True)
+        ),
     )
 
 
-def _free_id(offer_id: str, ids: Counter[str], taken: set[str]) -> str:
-    if ids[offer_id] == 1:
-        return offer_id
-    k = 1
-    while f"{offer_id}-{k}" in taken:
-        k += 1
-    taken.add(f"{offer_id}-{k}")
-    return f"{offer_id}-{k}"
+def _ids_of(offers: Sequence[DesignedOffer]) -> list[str]:
+    """Ids of the offers of a menu; of several variants of one the first keeps its id."""
+    own = [o.terms["offer_id"] for o in offers]
+    taken = set(own)
+    is_first = [name not in own[:i] for i, name in enumerate(own)]
+    return [
+        name if first else free_id(name, taken) for name, first in zip(own, is_first, strict=True)
+    ]
 
 
 def _executable(
-    offer: DesignedOffer, offer_id: str, constraints: Constraints, currency: str
+    offer: DesignedOffer, terms: Mapping[str, Any], constraints: Constraints, currency: str
 ) -> Offer:
-    plain = offer.whole or from_terms(offer.terms, currency)
+    plain = from_terms(terms, currency) if offer.whole is None else offer.whole
     names = {offer.terms["offer_id"], offer.terms["mechanic"]}
     groups = (g for g in constraints.exclusive_groups if names & set(g))
     # shops group offers of one layer that save money; a menu holds one of a group in any case
@@ -96,8 +116,8 @@ def _executable(
     floor = None if plain.layer == "shipping" else constraints.min_margin_rate
     return replace(
         plain,
-        id=offer_id,
-        contact_cost=scaled(offer.contact_cost, minor_digits(currency), "contact_cost"),
+        id=terms["offer_id"],
+        contact_cost=scaled(terms["contact_cost"], minor_digits(currency), "contact_cost"),
         audience=Audience(
             segments_any=() if offer.segment == EVERYONE else (offer.segment,),
             channels=() if offer.channel == _ANY_CHANNEL else (offer.channel,),

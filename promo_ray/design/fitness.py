@@ -1,7 +1,7 @@
-"""Fitness of whole populations of menus: value of the best allocation under the budget.
+"""Fitness of whole populations of menus: value of the best allocation under the budgets.
 
 Every user gets the offer of the menu with the largest value less price times cost, or none. The
-price is the dual of the budget, found for every menu by itself. Value and cost of an offer are
+prices are the duals of the budgets, found for every menu by itself. Value and cost of an offer are
 computed once, when a menu first holds it, and shared by all menus that do.
 """
 
@@ -17,14 +17,18 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from promo_ray.design import native
+from promo_ray.design.budgets import BudgetRows, rows_of
 from promo_ray.design.columns import Columns
-from promo_ray.design.fitness_torch import tensor_scores
+from promo_ray.design.fitness_torch import tensor_passes, tensor_scores
+from promo_ray.design.prices import priced
 from promo_ray.errors import ConfigError
 
-_TOLERANCE = 1e-6  # relative gap between value and bound at which the search of a price ends
+_TOLERANCE = 1e-6  # relative gap between value and bound at which the search of prices ends
+_HINT_TOLERANCE = 1e-3  # the same for an offer alone
 _STORE_BYTES = 1 << 29  # value and cost of offers met so far
 _MOST_MENUS = 1 << 12  # per call of the kernel
 _FIRST_SIZE = 64  # columns that the store begins with
+_CPU = torch.device("cpu")
 
 
 def padded(menus: Iterable[Sequence[int]], n_slots: int | None = None) -> Tensor:
@@ -36,14 +40,15 @@ def padded(menus: Iterable[Sequence[int]], n_slots: int | None = None) -> Tensor
 
 
 class MenuScores(NamedTuple):
-    """Scores of menus, per user of the sample; each `(*batch, pop)` float64.
+    """Scores of menus, per user of the sample; float64.
 
     Attributes:
-        value: value of a feasible allocation, less fixed costs. It is whole for all users but
-            for the share of those on the edge that the rest of the budget pays for.
-        bound: no allocation of the menu is worth more.
-        price: value per unit of cost below which offers are not handed out; 0 = budget left.
-        spend: cost of that allocation, <= the budget.
+        value: `(*batch, pop)` value of a feasible allocation, less fixed costs. It is whole for
+            all users but for the share of those on the edge that the rest of a budget pays for.
+        bound: `(*batch, pop)` no allocation of the menu is worth more.
+        price: `(*batch, pop, K)` value per unit of each budget below which offers are not handed
+            out; 0 = budget left.
+        spend: `(*batch, pop, K)` what that allocation uses, <= each budget.
     """
 
     value: Tensor
@@ -57,7 +62,8 @@ class MenuFitness:
 
     Args:
         columns: the sample.
-        budget_per_user: budget over the number of users; None = unlimited.
+        budget_per_user: money over the number of users, or budgets on the sample's columns, see
+            `budgets.rows_on`; None = unlimited.
         fixed_cost: value lost per user for every offer that stands in the menu (what it costs to
             run an offer, over the number of users of the campaign); scalar or one per offer.
         n_threads: threads that share the menus of a call; changes no bit.
@@ -70,37 +76,31 @@ class MenuFitness:
         self,
         columns: Columns,
         *,
-        budget_per_user: float | None,
+        budget_per_user: float | BudgetRows | None,
         fixed_cost: ArrayLike = 0.0,
         n_threads: int = 1,
     ) -> None:
-        if budget_per_user is not None and not budget_per_user >= 0:
-            raise ConfigError(f"budget_per_user must be >= 0; got {budget_per_user}")
         if n_threads < 1:
             raise ConfigError(f"n_threads must be >= 1; got {n_threads}")
         self.columns = columns
-        self.budget_per_user = budget_per_user
+        self.budgets = rows_of(budget_per_user, columns.n_offers)
         self.fixed_cost = np.asarray(fixed_cost, dtype=np.float64)
         if self.fixed_cost.shape not in ((), (columns.n_offers,)):
             raise ConfigError(
                 f"fixed_cost must be one number or one per offer; got {self.fixed_cost.shape}"
             )
         self.n_threads = n_threads
-        self._store = _Store(columns, self._budget())
+        self._store = _Store(columns, self.budgets)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_store": _Store(self.columns, self._budget())}
-
-    def _budget(self) -> float:
-        limit = np.inf if self.budget_per_user is None else self.budget_per_user
-        return float(limit * self.columns.n_users)
+        return {**self.__dict__, "_store": _Store(self.columns, self.budgets)}
 
     def __call__(self, menus: Tensor) -> Tensor:
         """Value of each menu per user: `(*batch, pop, slots)` int64 to `(*batch, pop)` float64."""
         return self.scores(menus).value
 
     def scores(self, menus: Tensor) -> MenuScores:
-        """Value, bound, price and spend of menus.
+        """Value, bound, prices and spend of menus.
 
         Args:
             menus: `(*batch, pop, slots)` int64 offers, -1 = empty slot; an offer that stands in
@@ -116,48 +116,44 @@ class MenuFitness:
         if slots > native.MAX_SLOTS:
             raise ConfigError(f"menus must have at most {native.MAX_SLOTS} slots; got {slots}")
         flat = menus.reshape(-1, slots).cpu().numpy()
-        n, parts = self.columns.n_users, []
+        n, k, parts = self.columns.n_users, len(self.budgets.limit), []
         size = _MOST_MENUS
         if self._store.most < self.columns.n_offers:  # what a chunk holds must fit the store
             size = max(1, min(size, self._store.most // max(1, slots)))
         for start in range(0, len(flat), size):
             local = self._store.local(flat[start : start + size])
             parts.append(self._score(local, menus.device))
-        found = np.concatenate(parts) if parts else np.empty((0, 4))
+        found = np.concatenate(parts) if parts else np.empty((0, 2 + 2 * k))
         fixed = np.where(
             flat < 0, 0.0, np.broadcast_to(self.fixed_cost, self.columns.n_offers)[flat]
         ).sum(axis=1)
         columns = (
-            found[:, 0] / n - fixed, found[:, 1] / n - fixed, found[:, 2], found[:, 3] / n
+            found[:, 0] / n - fixed, found[:, 1] / n - fixed, found[:, 2 : 2 + k],
+            found[:, 2 + k :] / n,
         )  # fmt: skip
         return MenuScores(
-            *(torch.from_numpy(c.copy()).reshape(shape).to(menus.device) for c in columns)
-        )
+            *(torch.from_numpy(c.copy()).reshape(shape + c.shape[1:]).to(menus.device)
+              for c in columns)
+        )  # fmt: skip
 
     def _score(self, menus: NDArray[np.int16], device: torch.device) -> NDArray[np.float64]:
-        """`(n, 4)` value, bound, price and spend over all users."""
-        store, budget = self._store, self._budget()
+        """`(n, 2 + 2 K)` value, bound, prices and spend over all users."""
+        store = self._store
         if device.type != "cpu" or native.kernel is None:
-            return tensor_scores(
-                *store.tensors(device), menus, store.top, budget, _TOLERANCE
-            )  # fmt: skip
+            return store.scores(menus, _TOLERANCE, device)
         pieces = np.array_split(menus, min(self.n_threads, max(1, len(menus))))
-
-        def work(piece: NDArray[np.int16]) -> NDArray[np.float64]:
-            hints = store.own, store.top
-            return native.scores(store.value, store.cost, piece, hints, budget, _TOLERANCE)
-
         if len(pieces) == 1:
-            return work(pieces[0])[:, :4]
+            return store.scores(menus, _TOLERANCE)
         with ThreadPoolExecutor(len(pieces)) as pool:
-            return np.concatenate(list(pool.map(work, pieces)))[:, :4]
+            return np.concatenate(list(pool.map(lambda m: store.scores(m, _TOLERANCE), pieces)))
 
 
 class _Store:
-    """Columns of the offers met so far; starts anew when it is full."""
+    """Columns of the offers met so far, and scores from them; starts anew when it is full."""
 
-    def __init__(self, columns: Columns, budget: float) -> None:
-        self._columns, self._budget = columns, budget
+    def __init__(self, columns: Columns, budgets: BudgetRows) -> None:
+        self._columns, self._budgets = columns, budgets
+        self._limit = budgets.limit * columns.n_users
         self.stride = -(-columns.n_users // native.ALIGNED) * native.ALIGNED
         # the store of a large sample is small, but a menu always fits
         most = max(_STORE_BYTES // (8 * self.stride), 2 * native.MAX_SLOTS)
@@ -168,8 +164,10 @@ class _Store:
         """Forget all columns."""
         self._place: dict[int, int] = {}
         self.value = np.zeros((0, self.stride), dtype=np.float32)
-        self.cost = np.zeros_like(self.value)
-        self.own, self.top = np.zeros(0), np.zeros(0)
+        self.cost = np.zeros_like(self.value)  # of one budget: what it measures
+        self._offer = np.zeros(0, dtype=np.int64)
+        # prices from which the search begins, and the largest value per cost
+        self.own, self.top = np.zeros((0, max(1, len(self._limit)))), np.zeros(0)
         self._on_device: dict[torch.device, tuple[int, Tensor, Tensor]] = {}
 
     def local(self, menus: NDArray[np.int64]) -> NDArray[np.int16]:
@@ -188,21 +186,59 @@ class _Store:
 
     def _add(self, offers: NDArray[np.int64]) -> None:
         value, cost = self._columns.take(offers)
+        if len(self._limit) == 1:
+            cost = self._budgets.use(offers, cost)[0]
         start, n, end = len(self._place), self._columns.n_users, len(self._place) + len(offers)
         if end > len(self.value):
             size = min(self.most, max(2 * end, _FIRST_SIZE))
-            self.value, self.cost = (_longer(a, size) for a in (self.value, self.cost))
-            self.own, self.top = (_longer(a, size) for a in (self.own, self.top))
+            for name in ("value", "cost", "own", "top", "_offer"):
+                setattr(self, name, _longer(getattr(self, name), size))
         self.value[start:end, :n], self.cost[start:end, :n] = value, cost
+        self._offer[start:end] = offers
         pays = (value > 0) & (cost > 0)
         ratio = np.divide(value, cost, out=np.zeros_like(value), where=pays)
         self.top[start:end] = ratio.max(axis=1, initial=0.0)
         self._place.update(zip(offers.tolist(), range(start, end), strict=True))
-        if native.kernel is not None and np.isfinite(self._budget):
+        if native.kernel is not None and np.isfinite(self._limit).any():
             single = np.arange(start, end, dtype=np.int16)[:, None]
-            hints = self.own, self.top
-            found = native.scores(self.value, self.cost, single, hints, self._budget, 1e-3)
-            self.own[start:end] = found[:, 2]
+            found = self.scores(single, _HINT_TOLERANCE)
+            self.own[start:end] = found[:, 2 : 2 + len(self._limit)]
+
+    def scores(
+        self, menus: NDArray[np.int16], tolerance: float, device: torch.device = _CPU
+    ) -> NDArray[np.float64]:
+        """`(n, 2 + 2 K)` value, bound, prices and spend over all users."""
+        k, is_native = len(self._limit), device.type == "cpu" and native.kernel is not None
+        if k <= 1:
+            limit = float(self._limit[0]) if k else np.inf
+            if is_native:
+                hints = self.own[:, 0], self.top
+                found = native.scores(self.value, self.cost, menus, hints, limit, tolerance)
+            else:
+                found = tensor_scores(*self.tensors(device), menus, self.top, limit, tolerance)
+            return found[:, : 2 + 2 * k]
+        is_open = menus >= 0
+        offers = np.where(is_open, self._offer[menus], 0)
+        covers = self._budgets.covers[:, offers].transpose(1, 0, 2) & is_open[:, None]
+        is_money = self._budgets.is_money[:, None]
+        money, contacts = ((covers & m).astype(np.float64) for m in (is_money, ~is_money))
+
+        def evaluate(rows: NDArray[np.int64], prices: NDArray[np.float64]) -> tuple[Any, Any]:
+            own = menus[rows]
+            rates = [
+                (prices[:, None] @ part[rows])[:, 0].astype(np.float32)
+                for part in (money, contacts)
+            ]
+            if is_native:
+                net, spent, given = native.passes(self.value, self.cost, own, *rates)
+            else:
+                net, spent, given = tensor_passes(*self.tensors(device), own, *rates)
+            use = money[rows] @ spent[:, :, None] + contacts[rows] @ given[:, :, None]
+            worth = net + (rates[0] * spent + rates[1] * given).sum(axis=1)
+            return worth, use[:, :, 0]
+
+        first = np.where(is_open[:, :, None], self.own[menus], 0.0).max(axis=1, initial=0.0)
+        return priced(evaluate, self._limit, first, tolerance)
 
     def tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Value and cost as tensors `(columns, stride)`."""

@@ -82,10 +82,15 @@ class MenuSpace:
         self._mended, self._conflicts = compiled(self.constraints, grid)
         self.rank = np.arange(len(grid)) if rank is None else rank
 
-    def under(self, constraints: Constraints, rank: NDArray[np.int64] | None = None) -> MenuSpace:
+    def under(
+        self,
+        constraints: Constraints,
+        rank: NDArray[np.int64] | None = None,
+        n_slots: int | None = None,
+    ) -> MenuSpace:
         """The same space under other constraints."""
         return MenuSpace(
-            self.grid, self.n_slots, segments=self.segments, windows=self.windows,
+            self.grid, n_slots or self.n_slots, segments=self.segments, windows=self.windows,
             channels=self.channels, constraints=constraints,
             rank=self.rank if rank is None else rank,
         )  # fmt: skip
@@ -93,10 +98,7 @@ class MenuSpace:
     def with_one_more(self) -> MenuSpace:
         """The same space with a slot more."""
         n = self.max_offers + 1
-        return MenuSpace(
-            self.grid, n, segments=self.segments, windows=self.windows, channels=self.channels,
-            constraints=replace(self.constraints, max_offers=n), rank=self.rank,
-        )  # fmt: skip
+        return self.under(replace(self.constraints, max_offers=n), n_slots=n)
 
     @property
     def space(self) -> SearchSpace:
@@ -128,16 +130,17 @@ class MenuSpace:
 
     def parts(self, variant: int) -> tuple[int, str, Window, Channel]:
         """Grid row, segment, window and channel of a variant."""
-        row, segment, window, channel = (int(i) for i in self._parts(np.array(variant)))
+        row, segment, window, channel = (int(i) for i in self.axes_of(np.array(variant)))
         return row, self.segments[segment], self.windows[window], self.channels[channel]
 
-    def _parts(self, variants: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+    def axes_of(self, variants: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+        """Grid row, and numbers of segment, window and channel, of variants."""
         return np.unravel_index(variants, (len(self.grid), *self._kinds))
 
     def variant(self, row: int, segment: int = 0, window: int = 0, channel: int = 0) -> int:
         """Number of an offer for a segment, in a window, by a channel."""
-        return int(((row * self._kinds[0] + segment) * self._kinds[1] + window) * self._kinds[2]
-                   + channel)  # fmt: skip
+        at = (row, segment, window, channel)
+        return int(np.ravel_multi_index(at, (len(self.grid), *self._kinds)))
 
     def decode(self, x: Tensor) -> Tensor:
         """Menus of genes, constraints kept.
@@ -207,7 +210,7 @@ class MenuSpace:
 
     def genes_of(self, variants: NDArray[np.int64]) -> NDArray[np.int64]:
         """Genes of switched-on slots: `(*batch, slots)` variants to `(*batch, slots, 8)`."""
-        row, segment, window, channel = self._parts(variants)
+        row, segment, window, channel = self.axes_of(variants)
         found = np.empty((*variants.shape, len(GENES)), dtype=np.int64)
         found[..., 0] = 1
         found[..., 1:5] = self._genes[row]

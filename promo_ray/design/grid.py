@@ -110,6 +110,26 @@ def size_of(row: Mapping[str, Any]) -> float:
     return float(row["depth_rate"] or row["amount"] or 0.0)
 
 
+def free_id(offer: Mapping[str, Any] | str, taken: set[str]) -> str:
+    """An id that nothing else has, and takes it.
+
+    Args:
+        offer: row of `OFFER_TERMS` that is named by what it is, or an id that may be taken.
+        taken: ids in use; the new one is added.
+    """
+    if isinstance(offer, str):
+        name = offer
+    else:
+        numbers = (offer["depth_rate"], offer["amount"], offer["threshold"])
+        scope = (offer["scope"] or "").rpartition(" > ")[2].replace(" ", "_")
+        parts = [f"{v:g}" for v in numbers if v is not None] + [scope, *(offer["item_ids"] or ())]
+        name = "-".join([offer["mechanic"], *(p for p in parts if p)])
+    free = (name if k == 1 else f"{name}-{k}" for k in itertools.count(1))
+    found = next(n for n in free if n not in taken)
+    taken.add(found)
+    return found
+
+
 def minor_unit(currency: str) -> float:
     """The smallest amount of a currency, currency units."""
     return float(10.0 ** -minor_digits(currency))
@@ -134,8 +154,7 @@ def _between(rows: Sequence[Mapping[str, Any]], currency: str) -> list[dict[str,
             if _parameters(row) in known:
                 continue
             known.add(_parameters(row))
-            row["offer_id"] = _new_id(row, taken)
-            taken.add(row["offer_id"])
+            row["offer_id"] = free_id(row, taken)
             row["label"] = from_terms(row, currency).describe()
             new[row["offer_id"]] = row
     return [new[k] for k in sorted(new)]
@@ -178,16 +197,3 @@ def nice_step(width: float) -> float:
         return 1.0
     power = 10.0 ** math.floor(math.log10(width))
     return next(m * power for m in (1, 2, 5, 10) if m * power >= width * (1 - 1e-9))
-
-
-def _new_id(row: Mapping[str, Any], taken: set[str]) -> str:
-    numbers = (row["depth_rate"], row["amount"], row["threshold"])
-    name = "-".join([row["mechanic"], *(f"{v:g}" for v in numbers if v is not None)])
-    if row["scope"]:
-        name += "-" + row["scope"].rpartition(" > ")[2].replace(" ", "_")
-    unique = name
-    for k in itertools.count(2):
-        if unique not in taken:
-            return unique
-        unique = f"{name}-{k}"
-    raise AssertionError  # itertools.count never ends

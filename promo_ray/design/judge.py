@@ -8,17 +8,37 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
 
+from promo_ray.design.budgets import BudgetRows, rows_of
 from promo_ray.design.columns import Columns
 from promo_ray.design.fitness import MenuFitness, padded
 from promo_ray.design.knapsack import allocate_menu
 
-_Z_95 = 1.959964  # two-sided 95 % of the normal distribution
 _N_ROUNDS = 3  # of a race: a quarter of the users, a half, all
 
 
+@dataclass(frozen=True)
+class BudgetUse:
+    """What a menu uses of a budget, per user.
+
+    Attributes:
+        name: of the budget.
+        measure: `money` or `contacts`.
+        limit: the budget.
+        spend: what is used, <= limit.
+        price: value of one more unit of it; 0 = budget left.
+    """
+
+    name: str
+    measure: str
+    limit: float
+    spend: float
+    price: float
+
+
 class Gain(NamedTuple):
-    """Difference of means per user with its 95 % interval (normal, paired by user)."""
+    """Difference of means per user with its 95 % interval, paired by user, see `_gain`."""
 
     mean: float
     low: float
@@ -51,22 +71,21 @@ class Judgement:
     Attributes:
         n_users: users of the sample.
         value: value of the allocated menu, less fixed costs. No offers at all are worth 0.
-        cost: budget used.
-        price: value per unit of cost at the edge of the budget.
+        cost: money spent, whatever the budgets measure.
         bound: no allocation of the menu is worth more.
         single_offer: the best single offer on the search sample; None = the rules allow none, and
             the menu is compared with no offers.
-        single_share: share of users that the budget reaches when all get the single offer.
+        single_share: share of users that the budgets reach when all get the single offer.
         single_value: its value when a random share of users gets it, less its fixed cost.
         gain_vs_none: gain of the menu over no offers.
         gain_vs_single: gain of the menu over the single offer to all.
         gain_vs_today: gain over the allocated menu of today; None = none was given.
+        budgets: what is used of each.
     """
 
     n_users: int
     value: float
     cost: float
-    price: float
     bound: float
     single_offer: int | None
     single_share: float
@@ -74,6 +93,7 @@ class Judgement:
     gain_vs_none: Gain
     gain_vs_single: Gain
     gain_vs_today: Gain | None = None
+    budgets: tuple[BudgetUse, ...] = ()
 
 
 class _Single(NamedTuple):
@@ -87,8 +107,8 @@ class _Allocated(NamedTuple):
 
     value: float
     cost: float
-    price: float
     bound: float
+    budgets: tuple[BudgetUse, ...]
     influence: NDArray[np.float64]
 
 
@@ -96,40 +116,41 @@ def judge_menu(
     menu: Sequence[int],
     judge: Columns,
     *,
-    budget_per_user: float | None,
+    budget_per_user: float | BudgetRows | None,
     fixed_cost: ArrayLike = 0.0,
     single_offer: int | None,
     today: Sequence[int] | None = None,
 ) -> Judgement:
-    """Judge a menu beside no offers, one single offer to all, and today's menu, same budget.
+    """Judge a menu beside no offers, one single offer to all, and today's menu, same budgets.
 
-    The standard error takes the price of the budget as given: by the envelope theorem its own
-    error is of second order. The users' terms are max(0, value - price * cost).
+    The standard error takes the prices of the budgets as given: by the envelope theorem their own
+    error is of second order. The users' terms are max(0, value - sum of price * use).
 
     Args:
         menu: offers; may be empty.
         judge: users that had no part in the choice of the menu.
-        budget_per_user: budget over users; None = unlimited.
+        budget_per_user: see `MenuFitness`.
         fixed_cost: value lost per user for every offer in use; scalar or one per offer.
         single_offer: the single offer, chosen on other users; None = there is none.
         today: offers of today's menu.
     """
     fixed = np.broadcast_to(np.asarray(fixed_cost, float), judge.n_offers)
-    chosen = _allocated(menu, judge, budget_per_user, fixed)
+    rows = rows_of(budget_per_user, judge.n_offers)
+    chosen = _allocated(menu, judge, rows, fixed)
     single, single_value = _Single(0.0, 0.0, np.zeros(judge.n_users)), 0.0
     if single_offer is not None:
-        value, cost = (a[0].astype(np.float64) for a in judge.take(np.array([single_offer])))
-        single = single_to_all(value, cost, budget_per_user)
+        only = np.array([single_offer])
+        value, cost = (a.astype(np.float64) for a in judge.take(only))
+        single = single_to_all(value[0], rows.use(only, cost)[:, 0], rows.limit)
         single_value = single.value - float(fixed[single_offer])
     against = None
     if today is not None:
-        old = _allocated(today, judge, budget_per_user, fixed)
+        old = _allocated(today, judge, rows, fixed)
         against = _gain(chosen.value - old.value, chosen.influence - old.influence)
     return Judgement(
         n_users=judge.n_users,
         value=chosen.value,
         cost=chosen.cost,
-        price=chosen.price,
         bound=chosen.bound,
         single_offer=single_offer,
         single_share=single.share,
@@ -137,33 +158,48 @@ def judge_menu(
         gain_vs_none=_gain(chosen.value, chosen.influence),
         gain_vs_single=_gain(chosen.value - single_value, chosen.influence - single.influence),
         gain_vs_today=against,
+        budgets=chosen.budgets,
     )
 
 
 def _allocated(
     menu: Sequence[int],
     judge: Columns,
-    budget_per_user: float | None,
+    rows: BudgetRows,
     fixed: NDArray[np.float64],
 ) -> _Allocated:
     n, offers = judge.n_users, np.array(menu, dtype=np.int64)
-    budget = None if budget_per_user is None else budget_per_user * n
-    if not len(offers):
-        return _Allocated(0.0, 0.0, 0.0, 0.0, np.zeros(n))
-    value, cost = (a.T.astype(np.float64) for a in judge.take(offers))
-    found = allocate_menu(value, cost, budget)
-    net = _net(value, cost, found.price)
+    value, cost = np.zeros((n, 0)), np.zeros((n, 0))
+    if len(offers):
+        value, cost = (a.T.astype(np.float64) for a in judge.take(offers))
+    use = _use_of(rows, offers, cost)
+    found = allocate_menu(value, use, rows.limit * n)
+    taken = np.flatnonzero(found.slot >= 0)
     lost = float(fixed[offers].sum())
     return _Allocated(
-        found.value / n - lost, found.cost / n, found.price, found.bound / n - lost, net
+        found.value / n - lost,
+        float(cost[taken, found.slot[taken]].sum()) / n,
+        found.bound / n - lost,
+        tuple(
+            BudgetUse(name, "money" if is_money else "contacts", *map(float, numbers))
+            for name, is_money, *numbers in zip(
+                rows.names, rows.is_money, rows.limit, found.cost / n, found.price, strict=True
+            )
+        ),
+        _net(value, use, found.price),
     )
+
+
+def _use_of(rows: BudgetRows, offers: NDArray[np.int64], cost: NDArray[Any]) -> NDArray[Any]:
+    """`(K, n, m)` use of each budget at costs `(n, m)`."""
+    return rows.use(offers, cost.T).transpose(0, 2, 1)
 
 
 def race(
     menus: Sequence[Sequence[int]],
     columns: Columns,
     *,
-    budget_per_user: float | None,
+    budget_per_user: float | BudgetRows | None,
     fixed_cost: ArrayLike = 0.0,
 ) -> list[Finalist]:
     """Finalists on users that the search never saw, the winner first.
@@ -175,7 +211,7 @@ def race(
     Args:
         menus: offers of each finalist, at least one menu; equal ones run once.
         columns: users, in an order that says nothing about them.
-        budget_per_user: see `judge_menu`.
+        budget_per_user: see `MenuFitness`.
         fixed_cost: see `judge_menu`.
     """
     running = list(dict.fromkeys(tuple(menu) for menu in menus))
@@ -188,8 +224,8 @@ def race(
         scores = fitness.scores(padded(running))
         values = scores.value.numpy()
         nets = [
-            _net_of(menu, sample, float(price)) - fixed[list(menu)].sum()
-            for menu, price in zip(running, scores.price, strict=True)
+            _net_of(menu, sample, fitness.budgets, price) - fixed[list(menu)].sum()
+            for menu, price in zip(running, scores.price.numpy(), strict=True)
         ]
         leader = int(values.argmax())
         found = [
@@ -204,40 +240,53 @@ def race(
     raise AssertionError  # the last round returns
 
 
-def _net_of(menu: Sequence[int], columns: Columns, price: float) -> NDArray[np.float64]:
+def _net_of(
+    menu: Sequence[int], columns: Columns, rows: BudgetRows, price: NDArray[np.float64]
+) -> NDArray[np.float64]:
     if not len(menu):
         return np.zeros(columns.n_users)
-    value, cost = columns.take(np.array(menu, dtype=np.int64))
-    return _net(value.T.astype(np.float64), cost.T.astype(np.float64), price)
+    offers = np.array(menu, dtype=np.int64)
+    value, cost = (a.T.astype(np.float64) for a in columns.take(offers))
+    return _net(value, _use_of(rows, offers, cost), price)
 
 
-def _net(value: NDArray[Any], cost: NDArray[Any], price: float) -> NDArray[np.float64]:
-    """`(n,)` what each user is worth at a price of the budget."""
-    found: NDArray[np.float64] = (value - price * cost).max(axis=1, initial=0.0)
+def _net(
+    value: NDArray[np.float64], use: NDArray[np.float64], price: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """`(n,)` what each user is worth at prices of the budgets."""
+    paid: Any = sum(p * used for p, used in zip(price, use, strict=True))
+    found: NDArray[np.float64] = (value - paid).max(axis=1, initial=0.0)
     return found
 
 
 def single_to_all(
-    value: NDArray[np.float64], cost: NDArray[np.float64], budget_per_user: float | None
+    value: NDArray[np.float64], use: NDArray[np.float64], limit: NDArray[np.float64]
 ) -> _Single:
-    """Value per user when all eligible users get one offer, or as many as the budget allows.
+    """Value per user when all eligible users get one offer, or as many as the budgets allow.
 
-    Who gets it is drawn at random, so value and cost are those of the mean user.
+    Who gets it is drawn at random, so value and use are those of the mean user.
+
+    Args:
+        value: `(n,)` of each user; -inf = not eligible.
+        use: `(K, n)` of each budget.
+        limit: `(K,)` per user.
     """
     is_eligible = np.isfinite(value)
-    value, cost = np.where(is_eligible, value, 0.0), np.where(is_eligible, cost, 0.0)
-    mean_value, mean_cost = float(value.mean()), float(cost.mean())
-    if budget_per_user is None or mean_cost <= budget_per_user:
+    value, use = np.where(is_eligible, value, 0.0), np.where(is_eligible, use, 0.0)
+    mean_value, mean_use = float(value.mean()), use.mean(axis=1)
+    if (mean_use <= limit).all():
         return _Single(mean_value, 1.0, value)
-    share = budget_per_user / mean_cost
-    # delta method on the ratio mean value / mean cost
-    influence = share * (value - mean_value / mean_cost * cost)
+    shares = np.divide(limit, mean_use, out=np.full(len(limit), np.inf), where=mean_use > limit)
+    tight = int(shares.argmin())
+    share = float(shares[tight])
+    # delta method on the ratio mean value / mean use
+    influence = share * (value - mean_value / mean_use[tight] * use[tight])
     return _Single(share * mean_value, share, influence)
 
 
 def best_single(
     search: Columns,
-    budget_per_user: float | None,
+    budget_per_user: float | BudgetRows | None,
     fixed_cost: ArrayLike = 0.0,
     offers: NDArray[np.int64] | None = None,
 ) -> int | None:
@@ -245,7 +294,7 @@ def best_single(
 
     Args:
         search: users of the search.
-        budget_per_user: see `judge_menu`.
+        budget_per_user: see `MenuFitness`.
         fixed_cost: see `judge_menu`.
         offers: those to choose from; all if None.
     """
@@ -254,11 +303,33 @@ def best_single(
         return None
     fixed = np.broadcast_to(np.asarray(fixed_cost, float), search.n_offers)[pool]
     value, cost = (a.astype(np.float64) for a in search.take(pool))
-    columns = zip(value, cost, strict=True)
-    worth = [single_to_all(v, c, budget_per_user).value for v, c in columns]
+    rows = rows_of(budget_per_user, search.n_offers)
+    use = rows.use(pool, cost)
+    worth = [single_to_all(v, use[:, i], rows.limit).value for i, v in enumerate(value)]
     return int(pool[np.argmax(np.array(worth) - fixed)])
 
 
 def _gain(mean: float, influence: NDArray[np.float64]) -> Gain:
-    half = _Z_95 * float(influence.std(ddof=1)) / len(influence) ** 0.5 if len(influence) > 1 else 0
-    return Gain(mean, mean - half, mean + half)
+    """Mean with its interval from the users' terms, whose skewness is taken out.
+
+    Values of users have a long right tail, and the plain interval misses on that side: a sample
+    without the few best users has both a low mean and a low spread.
+    Source: Hall 1992, JRSS B 54, transformation of the t statistic.
+    """
+    n, centered = len(influence), influence - influence.mean()
+    spread = float(influence.std(ddof=1)) if n > 1 else 0.0
+    if spread == 0:
+        return Gain(mean, mean, mean)
+    error = spread / n**0.5
+    tilt = float((centered**3).mean()) / spread**3 / n**0.5
+    z = float(stdtrit(n - 1, 0.975))
+    high, low = (_untilted(x, tilt) for x in (-z, z))
+    return Gain(mean, mean - error * low, mean - error * high)
+
+
+def _untilted(x: float, tilt: float) -> float:
+    """Inverse of t + tilt t^2 / 3 + tilt^2 t^3 / 27 + tilt / 6, which is about normal."""
+    x -= tilt / 6
+    if abs(tilt) < 1e-4:
+        return x - tilt * x * x / 3
+    return float(3 / tilt * (np.cbrt(1 + tilt * x) - 1))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from promo_ray.design.fitness import MenuFitness, padded
 from promo_ray.design.genome import GENES, MenuSpace
@@ -25,10 +27,10 @@ class Scored(NamedTuple):
 
 
 class Evaluator:
-    """Values menus once each, and counts.
+    """Values menus once each, and counts; travels without what it has seen.
 
     Attributes:
-        values: value of every menu seen.
+        values: value of every menu seen; changes speed and no result.
         n_evals: menus evaluated.
     """
 
@@ -37,14 +39,25 @@ class Evaluator:
         self.values: dict[Menu, float] = {}
         self.n_evals = 0
 
-    def __call__(self, menus: Sequence[Menu]) -> list[float]:
-        """Values of menus, which keep the constraints."""
+    def __call__(self, menus: Sequence[Menu], device: Any = None) -> list[float]:
+        """Values of menus, which keep the constraints; on the evaluator's device if None."""
         new = [menu for menu in dict.fromkeys(menus) if menu not in self.values]
         if new:
-            found = self.fitness(padded(new, self.space.max_offers).to(self.device)).tolist()
+            found = self.fitness(
+                padded(new, self.space.max_offers).to(device or self.device)
+            ).tolist()
             self.values.update(zip(new, found, strict=True))
             self.n_evals += len(new)
         return [self.values[menu] for menu in menus]
+
+    def of_genes(self, x: Tensor) -> Tensor:
+        """Values of the menus of genes: `(pop, genes)` to `(pop,)` float64."""
+        rows = self.space.decode(x).tolist()
+        found = self([tuple(v for v in row if v >= 0) for row in rows], x.device)
+        return torch.tensor(found, dtype=torch.float64, device=x.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "values": {}}
 
     def best(self, n: int) -> list[Scored]:
         """The best menus seen; ties to the shorter, then the first."""

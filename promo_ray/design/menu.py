@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from promo_ray.design.binding import Binding, binding_rules
+from promo_ray.design.budgets import BudgetRows, Budgets, budgets_of, rows_of, rows_on
 from promo_ray.design.columns import Columns, Surface
 from promo_ray.design.constraints import Constraints
-from promo_ray.design.executable import DesignedOffer, designed, executable_offers
+from promo_ray.design.executable import DesignedOffer, OfferSet, designed, offer_set_of
 from promo_ray.design.fitness import MenuFitness, padded
 from promo_ray.design.genome import MenuSpace
 from promo_ray.design.judge import Finalist, Judgement, best_single, judge_menu, race
@@ -75,16 +76,20 @@ class MenuResult:
         return tuple(o.terms["offer_id"] for o in self.offers)
 
     def executable(self, currency: str = "USD") -> tuple[Offer, ...]:
-        """The offers as shops execute them, in the order of the menu.
+        """The offers as shops execute them, in the order of the menu; see `offer_set`."""
+        return self.offer_set(currency).offers
+
+    def offer_set(self, currency: str = "USD") -> OfferSet:
+        """The menu as the artefact `offer_set` holds it: terms and executable offers.
 
         Segment, channel, its contact cost, window, margin floor and exclusive group go with each;
-        an offer that stands in several variants gets a number behind its id. The margin floor is
-        kept on units whose cost the cart tells; others are not touched.
+        of several variants of an offer all but the first get a number behind the id. The margin
+        floor is kept on units whose cost the cart tells; others are not touched.
 
         Raises:
             DataError: terms that are no offer.
         """
-        return executable_offers(self.offers, self.constraints, currency)
+        return offer_set_of(self.offers, self.constraints, currency)
 
 
 class Samples(NamedTuple):
@@ -99,7 +104,7 @@ def design_menu(
     surface: Surface | list[Surface] | tuple[Surface, ...],
     users: MenuUsers,
     space: MenuSpace,
-    budget: float | None,
+    budgets: Budgets,
     constraints: Constraints | None = None,
     *,
     is_money: bool = True,
@@ -109,7 +114,7 @@ def design_menu(
     seed: int = 0,
     **options: Any,
 ) -> MenuResult:
-    """Find the menu of offers that is worth most to users under a budget.
+    """Find the menu of offers that is worth most to users under budgets.
 
     Half of the users are searched on, a quarter races the finalists, the rest judges the winner.
 
@@ -117,7 +122,8 @@ def design_menu(
         surface: what predicts effects, or several fitted on resampled logs.
         users: a random sample of the campaign's users.
         space: menus to choose from.
-        budget: over all users of the campaign, currency units, > 0; None = unlimited.
+        budgets: over all users of the campaign: a number of currency units, > 0, for all offers
+            together, a `Budget`, several, or by name; None = unlimited.
         constraints: rules of the menu; those of the space if None.
         is_money: see `Predicted`.
         robustness: see `Predicted`.
@@ -127,10 +133,10 @@ def design_menu(
         options: see `search_menu`.
 
     Raises:
-        ConfigError: a setting out of range, or constraints that do not fit the grid.
+        ConfigError: a setting out of range, or constraints or budgets that do not fit the space.
         DataError: a segment of the space that the users do not have, or features of other width.
     """
-    _check_budget("budget", budget)
+    named = budgets_of(budgets)
     n = len(users.x)
     n_campaign = n if n_campaign is None else n_campaign
     if n_campaign < 1:
@@ -146,7 +152,7 @@ def design_menu(
     return search_menu(
         samples,
         space if constraints is None else space.under(constraints),
-        budget_per_user=None if budget is None else budget / n_campaign,
+        budget_per_user=tuple(replace(b, limit=b.limit / n_campaign) for b in named) or None,
         fixed_cost=fixed_cost / n_campaign,
         seed=seed,
         **options,
@@ -157,7 +163,7 @@ def search_menu(
     samples: Samples,
     space: MenuSpace,
     *,
-    budget_per_user: float | None,
+    budget_per_user: Budgets,
     fixed_cost: ArrayLike = 0.0,
     today: Sequence[int] | None = None,
     islands: Sequence[str | Optimizer[Any]] = DEFAULT_ISLANDS,
@@ -171,13 +177,13 @@ def search_menu(
     n_threads: int = 1,
     progress: Progress = SILENT,
 ) -> MenuResult:
-    """Find the menu that is worth most under the budget, from columns of values and costs.
+    """Find the menu that is worth most under the budgets, from columns of values and costs.
 
     Args:
         samples: users to search on, to race on and to judge by, in random order each; value
             estimates shrunken, not raw.
         space: menus to choose from, its variants the samples' columns.
-        budget_per_user: budget over the number of users, > 0; None = unlimited.
+        budget_per_user: budgets, see `design_menu`, over the number of users.
         fixed_cost: value lost per user of the campaign for every offer in the menu (what running
             an offer costs, over the number of users); scalar or one per variant, >= 0.
         today: variants of the menu that runs now: a warm start and a finalist if menus are
@@ -197,7 +203,7 @@ def search_menu(
 
     Raises:
         DataError: samples that do not fit the space.
-        ConfigError: a setting out of range.
+        ConfigError: a setting out of range, or budgets that do not fit the space.
     """
     for name, sample in samples._asdict().items():
         if sample.n_offers != space.n_offers:
@@ -207,16 +213,16 @@ def search_menu(
             )
     if max_evals < 1:
         raise ConfigError(f"max_evals must be >= 1; got {max_evals}")
-    _check_budget("budget_per_user", budget_per_user)
+    named = budgets_of(budget_per_user, "budget_per_user")
+    rows = rows_on(space, named) if named else rows_of(None, space.n_offers)
     if not (np.isfinite(fixed_cost) & (np.asarray(fixed_cost) >= 0)).all():
         raise ConfigError(f"fixed_cost must be finite and >= 0; got {fixed_cost!r}")
     for v in () if today is None else today:
         if not 0 <= v < space.n_offers:
             raise ConfigError(f"today must name variants of 0 to {space.n_offers - 1}; got {v}")
     settings = Settings(
-        budget_per_user, fixed_cost, islands, max_evals, migrate_every, seed, executor,
-        checkpoint_uri, _digest(samples.search, space, budget_per_user, fixed_cost), device,
-        n_threads, progress,
+        rows, fixed_cost, islands, max_evals, migrate_every, seed, executor, checkpoint_uri,
+        _digest(samples.search, space, rows, fixed_cost), device, n_threads, progress,
     )  # fmt: skip
     enumerated = space.n_menus <= enumerate_up_to
     old = None if today is None else tuple(int(v) for v in today)
@@ -226,10 +232,10 @@ def search_menu(
     else:
         found = search_islands(space, samples.search, settings, old)
     with single_threaded():
-        rules: dict[str, Any] = {"budget_per_user": budget_per_user, "fixed_cost": fixed_cost}
+        rules: dict[str, Any] = {"budget_per_user": rows, "fixed_cost": fixed_cost}
         finalists = race(found.finalists, samples.race, **rules)
         winner = finalists[0].menu
-        single = best_single(samples.search, budget_per_user, fixed_cost, _singles(space))
+        single = best_single(samples.search, rows, fixed_cost, _singles(space))
         judged = judge_menu(winner, samples.judge, single_offer=single, today=old, **rules)
         bindings = binding_rules(
             space, winner, *(MenuFitness(s, **rules) for s in (samples.search, samples.race))
@@ -251,14 +257,6 @@ def search_menu(
     )
 
 
-def _check_budget(name: str, budget: object) -> None:
-    if budget is None:
-        return
-    is_number = isinstance(budget, int | float | np.number) and not isinstance(budget, bool)
-    if not (is_number and 0 < budget < np.inf):  # type: ignore[operator]
-        raise ConfigError(f"{name} must be > 0 and finite, or None; got {budget!r}")
-
-
 def _singles(space: MenuSpace) -> NDArray[np.int64]:
     """Offers as they are, to everyone in the first segment, that keep the constraints."""
     step = max(1, -(-len(space.grid) // _MOST_SINGLES))
@@ -267,11 +265,9 @@ def _singles(space: MenuSpace) -> NDArray[np.int64]:
     return np.array(kept, dtype=np.int64)
 
 
-def _digest(
-    search: Columns, space: MenuSpace, budget_per_user: float | None, fixed_cost: ArrayLike
-) -> str:
+def _digest(search: Columns, space: MenuSpace, rows: BudgetRows, fixed_cost: ArrayLike) -> str:
     """What the fitness depends on, so that a checkpoint of other data is refused."""
-    known = (space.grid.offer_ids, space.constraints, budget_per_user)
+    known = (space.grid.offer_ids, space.constraints, rows.key())
     digest = hashlib.sha256(f"{known!r}{search.digest()}".encode())
     digest.update(np.asarray(fixed_cost, float).tobytes())
     return digest.hexdigest()

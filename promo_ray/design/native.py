@@ -29,12 +29,12 @@ def _load() -> Any:
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
         file = folder / f"_kernel{suffix}"
         if file.exists():
-            function = ctypes.CDLL(str(file)).promo_menu_scores
-            function.argtypes = [
-                _COUNT, *[_POINTER] * 2, *[_COUNT] * 2, *[_POINTER] * 3, _REAL, _REAL, _POINTER
-            ]  # fmt: skip
-            function.restype = None
-            return function
+            library = ctypes.CDLL(str(file))
+            sample: list[Any] = [_COUNT, *[_POINTER] * 2, *[_COUNT] * 2, *[_POINTER] * 3]
+            library.promo_menu_scores.argtypes = [*sample, _REAL, _REAL, _POINTER]
+            library.promo_menu_passes.argtypes = [*sample, _POINTER]
+            library.promo_menu_scores.restype = library.promo_menu_passes.restype = None
+            return library
     return None
 
 
@@ -67,8 +67,38 @@ def scores(
     menus = np.ascontiguousarray(menus)
     out = np.empty((len(menus), 5))
     pointers = (a.ctypes.data for a in (value, cost))
-    kernel(
+    kernel.promo_menu_scores(
         value.shape[1], *pointers, *menus.shape, menus.ctypes.data,
         *(h.ctypes.data for h in hints), budget, tolerance, out.ctypes.data,
     )  # fmt: skip
     return out
+
+
+def passes(
+    value: Floats,
+    cost: Floats,
+    menus: NDArray[np.int16],
+    per_cost: Floats,
+    per_offer: Floats,
+) -> tuple[Doubles, Doubles, Doubles]:
+    """Who takes what when every slot has a price per unit of cost and one per offer given.
+
+    Args:
+        value: see `scores`.
+        cost: see `scores`.
+        menus: see `scores`.
+        per_cost: `(n, slots)` float32 >= 0.
+        per_offer: `(n, slots)` float32 >= 0.
+
+    Returns:
+        `(n,)` value of all users net of both prices; `(n, slots)` money and takers of each slot.
+    """
+    menus = np.ascontiguousarray(menus)
+    n, slots = menus.shape
+    own = [np.ascontiguousarray(a, dtype=np.float32) for a in (per_cost, per_offer)]
+    out = np.empty((n, 1 + 2 * slots))
+    kernel.promo_menu_passes(
+        value.shape[1], value.ctypes.data, cost.ctypes.data, n, slots, menus.ctypes.data,
+        *(a.ctypes.data for a in own), out.ctypes.data,
+    )  # fmt: skip
+    return out[:, 0], out[:, 1 : 1 + slots], out[:, 1 + slots :]

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
+from promo_ray.design.budgets import BudgetRows
 from promo_ray.design.columns import Columns
 from promo_ray.design.fitness import MenuFitness
 from promo_ray.design.genome import MenuSpace
@@ -36,29 +36,6 @@ _N_FINALISTS = 12
 _N_POOL = 24  # offers that the local search may add to any menu
 
 
-@dataclass
-class MenuProblem:
-    """Fitness of genes; remembers menus seen, which changes speed and no result."""
-
-    menu_space: MenuSpace
-    fitness: MenuFitness
-    _seen: dict[bytes, float] = field(default_factory=dict, repr=False)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Value of the menus of genes: `(pop, genes)` to `(pop,)` float64."""
-        menus = self.menu_space.decode(x)
-        keys = [row.tobytes() for row in menus.cpu().numpy()]
-        new = {key: i for i, key in enumerate(keys) if key not in self._seen}
-        if new:
-            values = self.fitness(menus[list(new.values())]).tolist()
-            self._seen.update(zip(new, values, strict=True))
-        found = [self._seen[key] for key in keys]
-        return torch.tensor(found, dtype=torch.float64, device=x.device)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_seen": {}}
-
-
 class Found(NamedTuple):
     """What a search found.
 
@@ -79,7 +56,7 @@ class Found(NamedTuple):
 class Settings(NamedTuple):
     """How a menu is searched; see `menu.search_menu`."""
 
-    budget_per_user: float | None
+    budgets: BudgetRows
     fixed_cost: ArrayLike
     islands: Sequence[str | Optimizer[Any]]
     max_evals: int
@@ -133,7 +110,7 @@ def search_islands(
 def _evaluator(space: MenuSpace, columns: Columns, settings: Settings) -> Evaluator:
     fitness = MenuFitness(
         columns,
-        budget_per_user=settings.budget_per_user,
+        budget_per_user=settings.budgets,
         fixed_cost=settings.fixed_cost,
         n_threads=settings.n_threads,
     )
@@ -164,7 +141,7 @@ def _warm(evaluate: Evaluator, columns: Columns, settings: Settings, today: Menu
         found = evaluate(tried)
         menu = tried[int(np.argmax(found))]
         menus.append(menu)
-    menus += mended(space, [_lp(columns, order, space.max_offers, settings.budget_per_user)])
+    menus += mended(space, [_lp(columns, order, space.max_offers, settings.budgets)])
     menus += [(v,) for v in order[:3]]
     menus = list(dict.fromkeys(menus))
     values = evaluate(menus)
@@ -190,10 +167,11 @@ def _rank(space: MenuSpace, order: Sequence[int]) -> NDArray[np.int64]:
     return rank
 
 
-def _lp(columns: Columns, order: Sequence[int], slots: int, budget_per_user: float | None) -> Menu:
-    value, cost = (a.T.astype(np.float64) for a in columns.take(np.array(order, dtype=np.int64)))
-    budget = None if budget_per_user is None else budget_per_user * columns.n_users
-    slot = allocate_menu(value, cost, budget).slot
+def _lp(columns: Columns, order: Sequence[int], slots: int, budgets: BudgetRows) -> Menu:
+    offers = np.array(order, dtype=np.int64)
+    value, cost = (a.astype(np.float64) for a in columns.take(offers))
+    use, value = budgets.use(offers, cost).transpose(0, 2, 1), value.T
+    slot = allocate_menu(value, use, budgets.limit * columns.n_users).slot
     taken = np.flatnonzero(slot >= 0)
     carried = np.zeros(len(order))
     np.add.at(carried, slot[taken], value[taken, slot[taken]])
@@ -233,12 +211,9 @@ def _run_islands(
         if budget < per_generation:
             return
         part = columns if share == 1 else columns.users(slice(0, int(share * n)))
-        fitness = MenuFitness(
-            part, budget_per_user=settings.budget_per_user, fixed_cost=settings.fixed_cost
-        )
         uri = settings.checkpoint_uri
         result = optimize_islands(
-            MenuProblem(space, fitness),
+            _evaluator(space, part, settings._replace(n_threads=1)).of_genes,
             box,
             methods,
             budget,

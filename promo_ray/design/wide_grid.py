@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field
+from pydantic import ConfigDict
 
 from promo_ray.artifacts.columns import OFFER_TERMS
-from promo_ray.config import config_class
-from promo_ray.design.grid import OfferGrid, minor_unit, nice_step, place_of, size_of
+from promo_ray.design.grid import OfferGrid, free_id, minor_unit, nice_step, place_of, size_of
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.offers import from_terms
 
-Rate = Annotated[float, Field(gt=0, lt=1)]
 MECHANICS = ("percent_off", "amount_off", "spend_threshold", "product_bundle")
 
 
-@config_class
+@dataclass(frozen=True, kw_only=True)
 class GridSteps:
     """Steps of a wide grid.
 
@@ -32,20 +31,36 @@ class GridSteps:
             rounded to a good-looking amount.
         threshold_quantiles: thresholds as quantiles of the baskets, rounded alike.
         contact_cost: currency units to send an offer to one user.
+
+    Raises:
+        ConfigError: a field out of range.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     mechanics: tuple[str, ...] = MECHANICS
-    depth_rates: tuple[Rate, ...] = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
-    amount_rates: tuple[Rate, ...] = (0.05, 0.1, 0.15, 0.2, 0.3)
-    threshold_quantiles: tuple[Rate, ...] = (0.3, 0.5, 0.65, 0.8, 0.9, 0.95)
-    contact_cost: Annotated[float, Field(ge=0)] = 0.0
+    depth_rates: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+    amount_rates: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3)
+    threshold_quantiles: tuple[float, ...] = (0.3, 0.5, 0.65, 0.8, 0.9, 0.95)
+    contact_cost: float = 0.0
 
     def __post_init__(self) -> None:
         for name in self.mechanics:
             if name not in MECHANICS:
                 raise ConfigError(f"mechanics must be of {', '.join(MECHANICS)}; got {name!r}")
+        for field in ("depth_rates", "amount_rates", "threshold_quantiles"):
+            rates = getattr(self, field)
+            if not isinstance(rates, tuple | list) or not all(map(_is_rate, rates)):
+                raise ConfigError(f"{field} must be a tuple of numbers in (0, 1); got {rates!r}")
         if not self.mechanics or not self.depth_rates or not self.amount_rates:
             raise ConfigError("mechanics, depth_rates and amount_rates must not be empty")
+        cost = self.contact_cost
+        if not (isinstance(cost, int | float) and 0 <= cost < np.inf):
+            raise ConfigError(f"contact_cost must be finite and >= 0; got {cost!r}")
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, float | np.floating) and bool(0 < value < 1)
 
 
 def wide_grid(
@@ -79,11 +94,12 @@ def wide_grid(
     values = values[np.isfinite(values) & (values > 0)]
     if not len(values):
         raise DataError("must hold at least one order value above 0", where="baskets")
-    rows, unit = [], minor_unit(currency)
+    rows, unit, taken = [], minor_unit(currency), set[str]()
     for mechanic in steps.mechanics:
         for parameters in _parameters(mechanic, steps, values, scopes, bundles, unit):
             row = {name: None for name in OFFER_TERMS.names} | {"mechanic": mechanic} | parameters
-            row |= {"contact_cost": steps.contact_cost, "offer_id": _id_of(row), "label": ""}
+            row |= {"contact_cost": steps.contact_cost, "offer_id": free_id(row, taken)}
+            row |= {"label": ""}
             row["label"] = from_terms(row, currency).describe()
             rows.append(row)
     if not rows:
@@ -134,13 +150,6 @@ def _parameters(
                 yield from ({"scope": scope, "depth_rate": d} for d in steps.depth_rates)
             else:
                 yield from ({"scope": scope, "amount": a} for a in amounts)
-
-
-def _id_of(row: Mapping[str, Any]) -> str:
-    numbers = (row["depth_rate"], row["amount"], row["threshold"])
-    places = [row["scope"] or "", *(row["item_ids"] or ())]
-    parts = [row["mechanic"], *(f"{v:g}" for v in numbers if v is not None)]
-    return "-".join([*parts, *(p for p in places if p)])
 
 
 def _ratios(row: Mapping[str, Any]) -> tuple[float, float, float]:

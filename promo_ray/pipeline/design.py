@@ -8,12 +8,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import orjson
-import pyarrow as pa
 from pydantic import Field
 
 from promo_ray import __version__
 from promo_ray.artifacts.campaign_log import CAMPAIGN_LOG
-from promo_ray.artifacts.columns import OFFER_TERMS
 from promo_ray.artifacts.events import EVENTS
 from promo_ray.artifacts.manifest import fingerprint
 from promo_ray.artifacts.offer_set import OFFER_SET
@@ -225,16 +223,12 @@ def _write(
     result: MenuResult,
     inputs: dict[str, str],
 ) -> None:
-    offers = result.executable(design_of(context)["currency"])
+    terms, offers = result.offer_set(design_of(context)["currency"])
     single = result.judged.single_offer
-    rows = [
-        {**o.terms, "offer_id": e.id, "contact_cost": o.contact_cost, "label": o.words}
-        for o, e in zip(result.offers, offers, strict=True)
-    ]
     with context.store.write(
         OFFER_SET, config=resolve(config), seed=context.seed, inputs=inputs
     ) as writer:
-        writer.table("offers", pa.Table.from_pylist(rows, schema=OFFER_TERMS))
+        writer.table("offers", terms)
         writer.json("offers", [orjson.loads(offer.to_json()) for offer in offers])
         if not axes.is_plain:
             writer.json("variants", [_variant(o, axes) for o in result.offers])

@@ -58,13 +58,17 @@ def test_executable_offers_carry_all_that_the_menu_says() -> None:
     found = search_menu(Samples(sample, sample, sample), space, budget_per_user=None)
     assert found.menu == (first, second)
     offers = found.executable()
-    assert [o.id for o in offers] == ["o0-1", "o0-2"]
+    assert [o.id for o in offers] == ["o0", "o0-2"]
     assert [o.audience.segments_any for o in offers] == [("vip",), ("new",)]
     assert [o.audience.channels for o in offers] == [("mail",), ("push",)]
     assert [o.contact_cost for o in offers] == [75, 25]
     assert [o.caps.min_margin_bp for o in offers] == [1_000, 1_000]
     assert {o.window for o in offers} == {week}
     check_offers(offers)
+    terms = found.offer_set().terms.to_pylist()
+    assert [row["offer_id"] for row in terms] == ["o0", "o0-2"]
+    assert [row["contact_cost"] for row in terms] == [o.contact_cost / 100 for o in offers]
+    assert found.offer_set().offers == offers
 
 
 def test_executable_offers_keep_their_exclusive_group() -> None:
@@ -125,7 +129,7 @@ def test_bad_settings_of_a_search_are_refused(change: Any, match: str) -> None:
 def test_bad_budgets_and_channels_of_a_design_are_refused() -> None:
     users = MenuUsers(np.zeros((40, 1)), np.ones(40), reach={"emial": np.ones(40, bool)})
     for budget in (0, -1.0, float("nan"), "x"):
-        with pytest.raises(ConfigError, match="budget must be > 0"):
+        with pytest.raises(ConfigError, match="budgets must be > 0"):
             design_menu(EarlyAndLate(), users, MenuSpace(grid_of(2), 1), budget)  # type: ignore[arg-type]
     space = MenuSpace(grid_of(2), 1, channels=(Channel("email"),))
     with pytest.raises(DataError, match=r"users\.reach\.emial: must be of a channel"):

@@ -113,7 +113,7 @@ def test_unlimited_budget_gives_everyone_the_best_and_zero_budget_only_what_is_f
     everyone = np.maximum(value.astype(float).max(1), 0).mean()
     unlimited = MenuFitness(Sample(value, cost), budget_per_user=None).scores(menu)
     assert float(unlimited.value[0]) == pytest.approx(everyone)
-    assert float(unlimited.price[0]) == 0
+    assert unlimited.price.shape == (1, 0)
     nothing = MenuFitness(Sample(value, cost), budget_per_user=0.0).scores(menu)
     assert float(nothing.value[0]) == pytest.approx(np.maximum(value[:, 1], 0).mean())
     assert float(nothing.spend[0]) == 0

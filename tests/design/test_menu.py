@@ -23,7 +23,7 @@ from promo_ray.design import (
     offer_grid,
     search_menu,
 )
-from promo_ray.design.search import MenuProblem
+from promo_ray.design.local import Evaluator
 from promo_ray.errors import ArtifactError, ConfigError, DataError, StopRequestedError
 from promo_ray.execution import SerialExecutor
 from promo_ray.optimizers import GeneticAlgorithm, ParticleSwarm, optimize
@@ -123,8 +123,8 @@ def test_a_cold_search_beats_random_menus_at_equal_evaluations(method: Any) -> N
     upper = torch.tensor(box.upper) + 1
     u = torch.rand(2_000, box.n_genes, generator=torch.Generator().manual_seed(1))
     points = box.snap(u * upper - 0.5)
-    floor = float(MenuProblem(space, fitness)(points).max())
-    found = optimize(MenuProblem(space, fitness), box, method, 2_000, seed=1, device="cpu")
+    floor = float(Evaluator(space, fitness).of_genes(points).max())
+    found = optimize(Evaluator(space, fitness).of_genes, box, method, 2_000, seed=1, device="cpu")
     assert found.best_fitness > floor
 
 
@@ -208,15 +208,15 @@ def test_samples_that_do_not_fit_the_space_are_refused() -> None:
 def test_problem_travels_by_pickle_without_its_memory() -> None:
     fitness = MenuFitness(shop(GRID, 100, 0), budget_per_user=1.0)
     space = MenuSpace(GRID, 3)
-    problem = MenuProblem(space, fitness)
+    problem = Evaluator(space, fitness)
     box = space.space
     u = torch.rand(20, box.n_genes, generator=torch.Generator().manual_seed(2))
     x = box.snap(u * (torch.tensor(box.upper) + 1) - 0.5)
-    values = problem(x)
+    values = problem.of_genes(x)
     again = pickle.loads(pickle.dumps(problem))
-    assert again._seen == {}
-    assert torch.equal(again(x), values)
-    assert torch.equal(problem(x), values)
+    assert again.values == {}
+    assert torch.equal(again.of_genes(x), values)
+    assert torch.equal(problem.of_genes(x), values)
 
 
 class Linear:
@@ -270,14 +270,14 @@ def test_robust_values_count_less_where_surfaces_disagree() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "match"),
     [
-        ({"budget": 0.0}, ConfigError, "budget must be > 0"),
+        ({"budgets": 0.0}, ConfigError, "budgets must be > 0"),
         ({"n_campaign": 0}, ConfigError, "n_campaign"),
         ({"robustness": 1.0}, ConfigError, "robustness"),
         ({"space": MenuSpace(GRID, 2, segments=("nobody",))}, DataError, "'nobody'"),
     ],
 )
 def test_bad_settings_are_refused(change: Any, error: Any, match: str) -> None:
-    given = {"space": SPACE, "budget": 10.0, **change}
+    given = {"space": SPACE, "budgets": 10.0, **change}
     with pytest.raises(error, match=match):
         design_menu(Linear(), users_of(40), **given)
 

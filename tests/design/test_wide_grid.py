@@ -156,3 +156,20 @@ def test_surfaces_that_differ_in_a_late_offer_have_other_digests() -> None:
     x = np.arange(100.0)[:, None]
     one, two = (Predicted((Last(v),), x, np.ones(100), grid.terms).digest() for v in (1.0, 2.0))
     assert one != two
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"depth_rates": (0.1, 1.5)}, r"^depth_rates must be a tuple .*1\.5\)$"),
+        ({"amount_rates": (0.0,)}, "^amount_rates must be a tuple"),
+        ({"threshold_quantiles": 0.5}, "^threshold_quantiles must be a tuple"),
+        ({"contact_cost": -1.0}, "^contact_cost must be finite and >= 0; got -1.0$"),
+        ({"contact_cost": "x"}, "^contact_cost must be finite"),
+        ({"mechanics": ("bogof",)}, "^mechanics must be of"),
+    ],
+)
+def test_bad_steps_are_named_in_one_line(fields: Any, match: str) -> None:
+    with pytest.raises(ConfigError, match=match) as error:
+        GridSteps(**fields)
+    assert "\n" not in str(error.value)

@@ -54,7 +54,7 @@ def skewed_interval(
     second = max(0.0, second)
     spread = second + unseen[0]
     k = (third + unseen[1]) / spread / n if spread > 0 else 0.0
-    size = max(3.0, groups / n * effective_size(moments, min(side, 1)))
+    size = max(3.0, groups / n * effective_size(moments, side) * _share_of_events(moments))
     # two coefficients were fitted to the same rows
     variance = second * groups / (groups - 1) / n**2 * size / (size - 2.0)
     z = float(student_t.ppf(0.5 + level / 2, size - 1.0))
@@ -71,6 +71,18 @@ def skewed_ends(
     center = value + (z * z / 3.0 + 1.0 / 6.0) * k
     half = z * float(np.sqrt(variance + (z * max(abs(k), least)) ** 2 / 4.0))
     return min(value, center - half), max(value, center + half)
+
+
+def _share_of_events(moments: Moments) -> float:
+    """(mean |r - mean r|)^2 / variance of r, exact for two values: few rewards, few degrees.
+
+    With skewness g it is 4 / (4 + g^2); of a reward of 0 or 1 at rate p, 4 p (1 - p).
+    """
+    one, two, three = (moments.rewards / moments.n).tolist()
+    central = two - one * one
+    if central <= 1e-12 * two:
+        return 1.0
+    return 4.0 / (4.0 + (three - 3.0 * one * two + 2.0 * one**3) ** 2 / central**3)
 
 
 def _unseen_event(moments: Moments, side: int) -> tuple[float, float]:

@@ -74,13 +74,13 @@ def policy_value(
     - `mrdr`: `dr` with a q + b in place of q, a and b of least estimated variance.
     - `clipped_ips`, `clipped_snips`, `clipped_dr`: w cut at c; `switch_dr`: w 0 above c; `dros`:
       w shrunk smoothly. c by Lepski's rule.
-    - `auto`: the mix of `mrdr` and a `clipped_dr` of least expected squared error.
+    - `auto`: `clipped_snips` and its doubly robust form, over all c, followed to no cut.
 
     The interval of a method that is biased on purpose (`dm`, all with c, `auto`) is that of an
     unbiased one on the same rows, widened where needed to hold the value: the bias is inside. The
     policy must not have been learned from the same rows (use out-of-fold policies).
     Sources: Horvitz and Thompson 1952; Hajek 1971; Dudik et al. 2014; Farajtabar et al. 2018;
-    Wang et al. 2017; Su et al. 2020; of `mrdr` and `auto` see `off_policy_estimators`.
+    Wang et al. 2017; Su et al. 2020; of `mrdr` see `off_policy_estimators`, of `auto` `off_policy_path`.
 
     Args:
         policy_probs: `(n, n_arms)` probability of each arm under the policy (an array or a SciPy

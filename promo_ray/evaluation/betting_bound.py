@@ -7,11 +7,12 @@ capital by 1 + b (z - s m), s rows of the user, z the sum over them of
 
 whose mean is s times the value for any t and h fixed before. b, t, h are chosen from users seen
 before; t and h are made smaller for a user whose weights could be so large (by the policy's
-probabilities, not by the arm taken) that a factor could turn negative. If the value is at most m, the capital has mean at
-most 1, so it exceeds 1 / alpha with probability at most alpha (Markov); every m where it does is
-ruled out. No normal approximation; only the lower end of the rewards and a ceiling on the weights
-are assumed. Sources: Waudby-Smith and Ramdas 2024 (betting); Karampatziakis, Langford and Mineiro
-2020 (w - 1 as a second bet); Waudby-Smith et al. 2022 (doubly robust increments).
+probabilities, not by the arm taken) that a factor could turn negative. If the value is at most m,
+the capital has mean at most 1, so it exceeds 1 / alpha with probability at most alpha (Markov);
+every m where it does is ruled out. No normal approximation; only the lower end of the rewards and
+a ceiling on the weights are assumed. Sources: Waudby-Smith and Ramdas 2024 (betting);
+Karampatziakis, Langford and Mineiro 2020 (w - 1 as a second bet); Waudby-Smith et al. 2022 (doubly
+robust increments).
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student_t
+from scipy.stats import norm
 
 from promo_ray.errors import DataError
-from promo_ray.evaluation.off_policy_interval import skewed_ends
+from promo_ray.evaluation.off_policy_interval import skewed_ends, student_factor
 from promo_ray.response.inputs import finite_matrix, group_codes
 
 Floats = NDArray[np.float64]
@@ -144,6 +144,7 @@ def _intervals(
 
     One event of typical size may have gone unseen where few were seen; it keeps intervals open.
     """
+    z = float(norm.ppf(0.5 + level / 2))
     slope = _slopes(spend, gain)
     score, cost = np.zeros(n), np.zeros(n)
     low, high = np.zeros(len(ends) + 1), np.zeros(len(ends) + 1)
@@ -158,10 +159,9 @@ def _intervals(
         squares = own * own
         second, third = float(squares.sum()), float(squares @ own)
         skew = third / second / n if second > 0 else 0.0
-        # few users carry most of it where scores are rare and large: Student's z at their number
+        # few users carry most of it where scores are rare and large: Student's at their number
         size = max(3.0, float(np.abs(own).sum()) ** 2 / second) if second > 0 else 3.0
-        variance = second * size / (size - 1.0) / n**2
-        z = float(student_t.ppf(0.5 + level / 2, size - 1.0))
+        variance = second * size / (size - 1.0) / n**2 * student_factor(level, size)
         least = event**3 / max(second + event**2, 1e-300) / n
         low[k], high[k] = skewed_ends(float(gain[k]), variance, skew, z, least)
         start = end

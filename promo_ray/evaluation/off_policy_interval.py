@@ -68,7 +68,8 @@ def skewed_interval(
 def student_factor(level: float, size: float) -> float:
     """Squared ratio of Student's to the normal quantile: how few users widen an interval."""
     tail = 0.5 + level / 2
-    return float(student_t.ppf(tail, size - 1.0) / norm.ppf(tail)) ** 2
+    ratio = float(student_t.ppf(tail, size - 1.0) / norm.ppf(tail))
+    return ratio * ratio
 
 
 def skewed_ends(

@@ -93,7 +93,8 @@ def _share_of_events(moments: Moments) -> float:
     central = two - one * one
     if central <= 1e-12 * two:
         return 1.0
-    return 4.0 / (4.0 + (three - 3.0 * one * two + 2.0 * one**3) ** 2 / central**3)
+    third: float = three - 3.0 * one * two + 2.0 * one * one * one
+    return float(4.0 / (4.0 + third * third / (central * central * central)))
 
 
 def _unseen_event(moments: Moments, side: int) -> tuple[float, float]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promo_ray.bench.ope_logs import COVERAGE, SETTINGS, CoverageWorld, Log, draw_setting
+from promo_ray.bench.ope_stream import stream_speed
 from promo_ray.evaluation import (
     compare_policies,
     gain_curve,
@@ -58,10 +59,11 @@ def run(quick: bool = False) -> Iterator[dict[str, Any]]:
         quick: fewer seeds and smaller logs, about a minute.
     """
     yield from errors(20 if quick else 200)
-    yield from coverage(20 if quick else 500, (2000,) if quick else (2000, 20_000))
-    yield gate(40 if quick else 500)
+    yield from coverage(20 if quick else 500, (2000,) if quick else (2000, 20_000, 200_000))
+    yield gate(40 if quick else 1000)
     yield gain_speed(100_000 if quick else 1_000_000)
     yield from speed(100_000 if quick else 1_000_000)
+    yield from stream_speed(100_000 if quick else 10_000_000, 1000)
 
 
 def errors(n_logs: int) -> Iterator[dict[str, Any]]:

@@ -6,11 +6,13 @@ capital by 1 + b (z - s m), s rows of the user, z the sum over them of
     w r - t (w q - q(pi)) - h (w - 1),
 
 whose mean is s times the value for any t and h fixed before. b, t, h are chosen from users seen
-before, b so small that no factor is negative. If the value is at most m, the capital has mean at
-most 1, so it exceeds 1 / alpha with probability at most alpha (Markov); every m where it does is
-ruled out. No normal approximation; only the lower end of the rewards and a ceiling on the weights
-are assumed. Sources: Waudby-Smith and Ramdas 2024 (betting); Karampatziakis, Langford and Mineiro
-2020 (w - 1 as a second bet); Waudby-Smith et al. 2022 (doubly robust increments).
+before; t and h are made smaller for a user whose weights could be so large (by the policy's
+probabilities, not by the arm taken) that a factor could turn negative. If the value is at most m,
+the capital has mean at most 1, so it exceeds 1 / alpha with probability at most alpha (Markov);
+every m where it does is ruled out. No normal approximation; only the lower end of the rewards and
+a ceiling on the weights are assumed. Sources: Waudby-Smith and Ramdas 2024 (betting);
+Karampatziakis, Langford and Mineiro 2020 (w - 1 as a second bet); Waudby-Smith et al. 2022 (doubly
+robust increments).
 """
 
 from __future__ import annotations
@@ -31,24 +33,34 @@ Floats = NDArray[np.float64]
 _N_ROUNDS = 40  # times that the bets are chosen anew
 _SAFETY = 0.9  # share of the largest bet that keeps factors positive
 _SHARES = (1.0, 0.7, 0.4, 0.2, 0.0)  # of the best controls: large ones force small bets
-_FACTORS = (0.5, 0.7, 1.0, 1.4)
+_FACTORS = (0.4, 0.6, 0.8, 1.0, 1.25, 1.6)  # of the bet that is best for small bets
+_N_TRIED = 20_000  # users seen last, on whom bets are tried
 
 
 class _Users(NamedTuple):
-    """Sums over the rows of each user, `(g,)`: rows, w r, w q - q(pi), w - 1, q(pi)."""
+    """Sums over the rows of each user, `(g,)`: rows, w r, w q - q(pi), w - 1, q(pi), largest w."""
 
     size: Floats
     gain: Floats
     model: Floats
     weight: Floats
     mean: Floats
+    reach: Floats
+
+    def part(self, rows: slice) -> _Users:
+        return _Users(*(c[rows] for c in self))
+
+    def room(self, t: float, h: float, extremes: Floats) -> Floats:
+        """How far t (w q - q(pi)) + h (w - 1) can lie above 0."""
+        worst = max(0.0, float((t * extremes).max()) + h)
+        return np.maximum(0.0, self.reach * worst - h * self.size - t * self.mean)
 
 
 class _Bets(NamedTuple):
-    """Controls t, h and bets b, `(g,)` each."""
+    """Of each user, `(g,)`: t (w q - q(pi)) + h (w - 1), how far it can lie above 0, and b."""
 
-    model: Floats
-    weight: Floats
+    control: Floats
+    room: Floats
     size: Floats
 
 
@@ -79,8 +91,8 @@ def lower_bound(
         level: the bound lies above the value with probability at most 1 - level.
         least_reward: reward that no row can fall below.
         max_weight: ceiling on importance weights. If None: with all propensities given the
-            largest possible in the log, else largest policy probability / smallest propensity
-            in the log, which assumes that no arm had a smaller one.
+            largest possible in the row, else largest policy probability of the row / smallest
+            propensity in the log, which assumes that no arm had a smaller one.
         seed: order of the users, and folds of the model.
 
     Returns:
@@ -101,30 +113,38 @@ def lower_bound(
         raise DataError(text, where="reward")
     weight = rows.sides[0].weight
     ceiling = _ceiling(policy_probs, propensity, rows) if max_weight is None else max_weight
-    if weight.max() > ceiling * (1 + 1e-9):
-        text = f"must be at least every weight; got {ceiling:g}, a weight is {weight.max():g}"
+    if max_weight is not None and weight.max() > max_weight * (1 + 1e-9):
+        text = f"must be at least every weight; got {max_weight:g}, a weight is {weight.max():g}"
         raise DataError(text, where="max_weight")
-    log_odds = -np.log1p(-level)
-    users = _users(rows, least_reward, seed)
+    users = _users(rows, np.broadcast_to(ceiling, n), least_reward, seed)
     extremes = np.array([rows.least_model, rows.largest_model])
-    bets, room = _choose_bets(users, extremes, ceiling, log_odds)
-    low = _largest_refuted(users, bets, room, log_odds)
+    log_odds = -float(np.log1p(-level))
+    bets = _choose_bets(users, extremes, log_odds)
+    low = _largest_refuted(users, bets, log_odds)
     value = float(users.gain.sum() / n) + least_reward
     ess = float(weight.sum() ** 2 / max(weight @ weight, 1e-300))
     return PolicyEstimate(value, low + least_reward, inf, np.nan, ess, float(weight.max()), name, n)
 
 
-def _ceiling(policy: Any, propensity: ArrayLike | None, rows: Rows) -> float:
+def _ceiling(policy: Any, propensity: ArrayLike | None, rows: Rows) -> Floats:
+    """`(n,)` largest weight that any arm could have had in the row."""
     chance = np.asarray(propensity, dtype=np.float64)
+    if chance.ndim == 2 and sparse.issparse(policy):
+        inverse = np.where(chance > 0, 1.0 / np.where(chance > 0, chance, 1.0), 0.0)
+        found: Any = sparse.csr_array(policy).multiply(inverse).max(axis=1).toarray()
+        return np.asarray(found, np.float64).ravel()
     probs: Any = policy if sparse.issparse(policy) else np.asarray(policy)
-    if chance.ndim == 2 and probs.ndim == 2:
-        dense = probs.toarray() if sparse.issparse(probs) else probs
-        return float(np.max(dense / np.where(chance > 0, chance, np.inf)))
-    least = float(np.nanmin(chance[chance > 0])) if chance.ndim == 2 else rows.propensity.min()
-    return (1.0 if probs.ndim == 1 else float(probs.max())) / float(least)
+    if probs.ndim == 1:
+        arm = np.arange(len(probs)), probs.astype(np.int64)
+        return 1.0 / (chance[arm] if chance.ndim == 2 else np.full(len(probs), chance.min()))
+    if chance.ndim == 2:
+        return np.asarray((probs / np.where(chance > 0, chance, np.inf)).max(axis=1))
+    largest: Any = probs.max(axis=1)
+    largest = largest.toarray() if sparse.issparse(largest) else largest
+    return np.asarray(largest, np.float64).ravel() / float(rows.propensity.min())
 
 
-def _users(rows: Rows, least_reward: float, seed: int) -> _Users:
+def _users(rows: Rows, ceiling: Floats, least_reward: float, seed: int) -> _Users:
     """Users in an order drawn at random, so that no trend of the log favors a bet."""
     side, n = rows.sides[0], len(rows.reward)
     columns: list[Floats] = [
@@ -133,6 +153,7 @@ def _users(rows: Rows, least_reward: float, seed: int) -> _Users:
         side.weight * rows.model - side.model,
         side.weight - 1.0,
         side.model,
+        ceiling,
     ]
     if rows.groups is not None:
         size = int(rows.groups.max()) + 1
@@ -143,43 +164,47 @@ def _users(rows: Rows, least_reward: float, seed: int) -> _Users:
     return _Users(*(c[order] for c in columns))
 
 
-def _choose_bets(
-    users: _Users, extremes: Floats, ceiling: float, log_odds: float
-) -> tuple[_Bets, Floats]:
-    """Controls and bets of each user from the users before, and how far it can fall below 0.
-
-    The bet b for n users is the one that makes log_odds / (n b) + b v / 2 least, the distance of
-    the bound when factors are near 1; v is the variance of the increments seen so far.
-    """
+def _choose_bets(users: _Users, extremes: Floats, log_odds: float) -> _Bets:
+    """Controls and bet of each user, from the users before."""
     n = len(users.size)
     ends = np.unique(np.geomspace(max(8, n // 50), n, _N_ROUNDS).astype(np.int64))
     columns = np.column_stack([users.gain, users.weight, users.model, users.size])
     moments = np.zeros((4, 4))
     bets = _Bets(np.zeros(n), np.zeros(n), np.zeros(n))
-    room = np.zeros(n)
     start = 0
     for end in ends.tolist():
         part = slice(start, end)
         if start:
-            t, h, b = _round(moments, start, n, extremes, ceiling, log_odds, users)
-            bets.model[part], bets.weight[part], bets.size[part] = t, h, b
-            worst = ceiling * max(0.0, float((t * extremes).max()) + h) - h
-            room[part] = np.maximum(0.0, users.size[part] * worst - t * users.mean[part])
+            seen = users.part(slice(max(0, start - _N_TRIED), start))
+            t, h, b, value = _round(moments, start, n, seen, extremes, log_odds)
+            bets.control[part], bets.room[part] = _controls(
+                users.part(part), t, h, b, value, extremes
+            )
+            bets.size[part] = b
         moments += columns[part].T @ columns[part]
         start = end
-    return bets, room
+    return bets
+
+
+def _controls(
+    users: _Users, t: float, h: float, b: float, value: float, extremes: Floats
+) -> tuple[Floats, Floats]:
+    """Controls of users and their room, made smaller where the bet b leaves less room."""
+    room = users.room(t, h, extremes)
+    left = np.maximum(0.0, _SAFETY / b - users.size * value)
+    share = np.minimum(1.0, left / np.maximum(room, 1e-300))
+    return share * (t * users.model + h * users.weight), share * room
 
 
 def _round(
-    moments: Floats,
-    seen: int,
-    n: int,
-    extremes: Floats,
-    ceiling: float,
-    log_odds: float,
-    users: _Users,
-) -> tuple[float, float, float]:
-    """Controls t, h and bet b for the next users, from sums of products over those seen."""
+    moments: Floats, n_seen: int, n: int, seen: _Users, extremes: Floats, log_odds: float
+) -> tuple[float, float, float, float]:
+    """Controls t, h, bet b for the next users, and the value, from those seen.
+
+    Small bets are best at sqrt(2 log_odds / (n variance)); around it, the bet is the one under
+    which the bound would lie closest if all users were like those seen last. Increments are skewed
+    to the right, where log(1 + b z) allows larger bets than the variance.
+    """
     value = moments[0, 3] / max(moments[3, 3], 1e-300)  # weighs users by their rows
     centered = np.zeros((3, 4))
     centered[:, :3] = np.eye(3)
@@ -189,49 +214,53 @@ def _round(
     normal = matrix / np.outer(scale, scale)
     inverse = np.linalg.pinv(normal[1:, 1:] + 1e-6 * np.eye(2), hermitian=True)
     best_h, best_t = inverse @ normal[1:, 0] * scale[0] / scale[1:]
-    mean_size, mean_model = users.size[:seen].mean(), users.mean[:seen].min(initial=0.0)
     choices = [(s * best_t, s * best_h) for s in _SHARES]
     choices += [(0.0, s * value) for s in _SHARES[:-1]] + [(s, 0.0) for s in _SHARES[:-1]]
-    best = (np.inf, 0.0, 0.0, 0.0, 0.0)
+    best = (np.inf, 0.0, 0.0, 1e-12)
     for t, h in choices:
         control = np.array([1.0, -h, -t])
-        variance = float(control @ matrix @ control) / seen * (seen + 3.0) / seen
-        worst = ceiling * max(0.0, float((t * extremes).max()) + h) - h - min(0.0, t * mean_model)
-        limit = _SAFETY / (mean_size * max(worst + value, 1e-12))
-        wish = float(np.sqrt(2.0 * log_odds / (n * variance))) if variance > 0 else limit
-        bet = min(limit, wish)
-        distance = log_odds / (n * bet) + bet * variance / 2.0
-        if distance < best[0]:
-            best = (distance, t, h, bet, limit)
-    _, t, h, bet, limit = best
-    seen_users = _Users(*(c[:seen] for c in users))
-    gaps = seen_users.gain - t * seen_users.model - h * seen_users.weight - value * seen_users.size
-    return t, h, _sharpen(bet, limit, gaps, seen_users.size, log_odds / n)
-
-
-def _sharpen(bet: float, limit: float, gaps: Floats, size: Floats, need: float) -> float:
-    """The bet near `bet` whose bound lies closest, by the growth of capital on users seen.
-
-    Increments are skewed to the right, where log(1 + b z) allows larger bets than the variance.
-    """
-    best = (np.inf, bet)
-    for factor in _FACTORS:
-        b = min(limit, factor * bet)
-        inner = 1.0 + b * gaps
-        if inner.min() <= 0:
+        variance = float(control @ matrix @ control) / n_seen * (n_seen + 3.0) / n_seen
+        if variance <= 0:
             continue
-        distance = (need - float(np.log(inner).mean())) / float((b * size / inner).mean())
-        if distance < best[0]:
-            best = (distance, b)
-    return best[1]
+        b = float(np.sqrt(2.0 * log_odds / (n * variance)))
+        for factor in _FACTORS[1::2]:
+            distance = _distance(seen, t, h, factor * b, value, extremes, log_odds / n, False)
+            best = min(best, (distance, t, h, b))
+    _, t, h, b = best
+    tried = [
+        (_distance(seen, t, h, factor * b, value, extremes, log_odds / n, True), factor * b)
+        for factor in _FACTORS
+    ]
+    return t, h, min(tried)[1], value
 
 
-def _largest_refuted(users: _Users, bets: _Bets, room: Floats, log_odds: float) -> float:
+def _distance(
+    seen: _Users,
+    t: float,
+    h: float,
+    b: float,
+    value: float,
+    extremes: Floats,
+    need: float,
+    is_exact: bool,
+) -> float:
+    """How far below the value the bound would lie if all users were like those seen."""
+    own, _ = _controls(seen, t, h, b, value, extremes)
+    gaps = seen.gain - own - value * seen.size
+    if not is_exact:
+        return need / b + b * float(gaps @ gaps) / len(gaps) / 2.0
+    inner = 1.0 + b * gaps
+    if inner.min() <= 0:
+        return float("inf")
+    return (need - float(np.log(inner).mean())) / float((b * seen.size / inner).mean())
+
+
+def _largest_refuted(users: _Users, bets: _Bets, log_odds: float) -> float:
     """Largest m at which the capital has reached 1 / alpha; it falls as m grows."""
-    increments = users.gain - bets.model * users.model - bets.weight * users.weight
+    increments = users.gain - bets.control
 
     def log_capital(m: float) -> float:
-        limit = _SAFETY / np.maximum(room + users.size * m, 1e-300)
+        limit = _SAFETY / np.maximum(bets.room + users.size * m, 1e-300)
         return float(np.log1p(np.minimum(bets.size, limit) * (increments - users.size * m)).sum())
 
     low, high = 0.0, max(0.0, float(users.gain.sum() / users.size.sum()))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from numpy.typing import ArrayLike
 
 from promo_ray.errors import DataError
-from promo_ray.evaluation.policy_value import PolicyEstimate
 from promo_ray.response.inputs import finite_vector
+
+if TYPE_CHECKING:  # policy_value takes checks
+    from promo_ray.evaluation.policy_value import PolicyEstimate
 
 MIN_EFFECTIVE_SAMPLE = 100.0  # below it the normal interval of a weighted mean is not to be trusted
 MIN_PROPENSITY = 1e-3  # one row then counts for a thousand

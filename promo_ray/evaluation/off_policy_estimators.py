@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from promo_ray.errors import ConfigError
 from promo_ray.evaluation.off_policy_moments import CUTS, Moments, Plan
+from promo_ray.evaluation.off_policy_path import path_value
 
 Floats = NDArray[np.float64]
 
@@ -28,11 +29,6 @@ CUT = {  # method: how weights are cut, whether q is used
 METHODS = (*PLAIN, *CUT)
 WITHOUT_MODEL = ("ips", "snips", "clipped_ips", "clipped_snips")
 
-# How much of the policy's lift over the log a reward model gets wrong where its weights are cut:
-# standard deviation as a fraction of the lift. Chosen on four simulated settings (2 to 50 times
-# overlap, common and rare rewards) so that the automatic choice is within a tenth of the best.
-_MODEL_ERROR = 0.4
-_CONTRADICTED = 6.0**0.5  # standard errors between the two estimates that count as bias
 _LEPSKI = 1.96  # standard errors between a cut and every weaker one before it counts as biased
 
 
@@ -94,10 +90,9 @@ def estimate(moments: Moments, method: str, policy: int = 0) -> Chosen:
         return Chosen(unbiased, unbiased, method)
     if method == "dm":
         return Chosen(_plain(moments, method, policy), unbiased, method)
-    cuts = [_cut(moments, method, policy, k) for k in range(len(CUTS))]
     if method == "auto":
-        cuts.insert(0, _plain(moments, "dm", policy))
-        return _blend(moments, policy, unbiased, cuts)
+        return _automatic(moments, policy, unbiased)
+    cuts = [_cut(moments, method, policy, k) for k in range(len(CUTS))]
     plain = {"clipped_ips": "ips", "clipped_snips": "snips"}.get(method, "dr")
     cuts.append(_plain(moments, plain, policy))
     return Chosen(_least_cut(moments, cuts), unbiased, method)
@@ -171,14 +166,15 @@ def _cut(moments: Moments, method: str, policy: int, k: int) -> Estimate:
     at, column = plan.base(policy), plan.cut(policy, k)
     influence = np.zeros(len(mean))
     if method == "clipped_snips":
-        weight = mean[column + 1] if mean[column + 1] > 0 else np.nan
-        value = mean[column] / weight
-        influence[column], influence[column + 1] = 1.0 / weight, -value / weight
+        weight = mean[column] if mean[column] > 0 else np.nan
+        value = mean[column + 1] / weight
+        influence[column + 1], influence[column] = 1.0 / weight, -value / weight
         return Estimate(float(value), influence)
-    value = mean[column] + (mean[at + 3] if plan.has_model else 0.0)
-    influence[column] = 1.0
+    value = mean[column + 1]
+    influence[column + 1] = 1.0
     if plan.has_model:
-        influence[at + 3] = 1.0
+        value += mean[at + 3] - mean[column + 2]
+        influence[at + 3], influence[column + 2] = 1.0, -1.0
     influence[0] = -value
     return Estimate(float(value), influence)
 
@@ -200,37 +196,14 @@ def _least_cut(moments: Moments, cuts: list[Estimate]) -> Estimate:
     return cuts[-1]
 
 
-def _blend(moments: Moments, policy: int, unbiased: Estimate, cuts: list[Estimate]) -> Chosen:
-    """Mix of the unbiased estimate and one with cut weights, of least expected squared error.
-
-    For each cut the bias is taken as normal around 0 with standard deviation 0.4 * (share of
-    the weight cut off) * |value - mean of the log|, more where the unbiased estimate is too far
-    off for that; the mixture weight and the cut minimize variance + squared bias, with
-    covariances from the paired influences.
-    """
-    plan = moments.plan
-    mean = moments.total / moments.n
-    lift = unbiased.value - mean[1]
-    variance = covariance(moments, unbiased.influence, unbiased.influence)
-    best, least, name = unbiased, variance, "mrdr"
-    whole = mean[plan.base(policy)]
-    for k, found in enumerate(cuts):
-        kept = 0.0 if k == 0 else mean[plan.cut(policy, k - 1) + 1]
-        tail = 1.0 - kept / whole if whole > 0 else 0.0
-        if tail <= 0 or not np.isfinite(variance):
-            continue
-        gap = found.influence - unbiased.influence
-        noise = covariance(moments, gap, gap)
-        bias = (_MODEL_ERROR * tail * lift) ** 2
-        bias += max(0.0, (found.value - unbiased.value) ** 2 - _CONTRADICTED**2 * noise)
-        gain = -covariance(moments, unbiased.influence, gap)
-        if noise + bias <= 0 or gain <= 0:
-            continue
-        share = min(1.0, gain / (noise + bias))
-        risk = variance + share * (share * (noise + bias) - 2.0 * gain)
-        if risk < least:
-            value = unbiased.value + share * (found.value - unbiased.value)
-            best = Estimate(value, unbiased.influence + share * gap)
-            word = "dm" if k == 0 else f"clipped_dr at {CUTS[k - 1]:g}"
-            least, name = risk, f"mrdr with {share:.0%} {word}"
-    return Chosen(best, unbiased, f"auto: {name}")
+def _automatic(moments: Moments, policy: int, unbiased: Estimate) -> Chosen:
+    """Both paths of ever weaker cuts, weighted by 1 / posterior variance; see `off_policy_path`."""
+    whole = moments.total[moments.plan.base(policy)]
+    if not whole > 0 or moments.n_groups < 2:
+        return Chosen(unbiased, unbiased, "auto: mrdr")
+    plain, robust = (path_value(moments, policy, has_model=m) for m in (False, True))
+    both = plain.variance + robust.variance
+    share = robust.variance / both if both > 0 else 0.5
+    value = share * plain.value + (1.0 - share) * robust.value
+    influence = share * plain.influence + (1.0 - share) * robust.influence
+    return Chosen(Estimate(value, influence), unbiased, f"auto: {share:.0%} snips path, rest sndr")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from promo_ray.evaluation.off_policy_moments import Moments
@@ -26,11 +27,12 @@ def skewed_interval(
 ) -> tuple[float, float, float]:
     """Ends of an interval with the skewness of the estimate taken in, and its standard error.
 
-    With standard error s, k = (third central moment of the estimate) / s^2 and Student's z,
-    the ends are value + (z^2 / 3 + 1 / 6) k -+ z sqrt(s^2 + z^2 k^2 / 4): the second-order
-    center of Hall 1992 (for a Poisson count also Cai 2005), under the root the width of the
-    score interval, which stays open where no rewarded row was seen. For that case k includes one
-    unseen event of typical size: the sizes of rewards from all rows, the weights from the weights.
+    With k = (third central moment of the estimate) / s^2, s the standard error times Student's
+    over the normal quantile at the number of rows with weight and event, z the normal quantile,
+    the ends are value + (z^2 / 3 + 1 / 6) k -+ z sqrt(s^2 + z^2 k^2 / 4): the second-order center
+    of Hall 1992 (for a Poisson count also Cai 2005), under the root the width of the score
+    interval, which stays open where no rewarded row was seen. For that case k includes one unseen
+    event of typical size: the sizes of rewards from all rows, the weights from the weights.
 
     Args:
         value: estimate.
@@ -54,11 +56,20 @@ def skewed_interval(
     second = max(0.0, second)
     spread = second + unseen[0]
     k = (third + unseen[1]) / spread / n if spread > 0 else 0.0
-    size = max(3.0, groups / n * effective_size(moments, min(side, 1)))
+    size = max(3.0, groups / n * effective_size(moments, side))
     # two coefficients were fitted to the same rows
     variance = second * groups / (groups - 1) / n**2 * size / (size - 2.0)
-    z = float(student_t.ppf(0.5 + level / 2, size - 1.0))
-    return *skewed_ends(value, variance, k, z), float(np.sqrt(variance))
+    events = max(3.0, size * _share_of_events(moments))
+    z = float(norm.ppf(0.5 + level / 2))
+    ends = skewed_ends(value, variance * student_factor(level, events), k, z)
+    return *ends, float(np.sqrt(variance))
+
+
+def student_factor(level: float, size: float) -> float:
+    """Squared ratio of Student's to the normal quantile: how few users widen an interval."""
+    tail = 0.5 + level / 2
+    ratio = float(student_t.ppf(tail, size - 1.0) / norm.ppf(tail))
+    return ratio * ratio
 
 
 def skewed_ends(
@@ -71,6 +82,19 @@ def skewed_ends(
     center = value + (z * z / 3.0 + 1.0 / 6.0) * k
     half = z * float(np.sqrt(variance + (z * max(abs(k), least)) ** 2 / 4.0))
     return min(value, center - half), max(value, center + half)
+
+
+def _share_of_events(moments: Moments) -> float:
+    """(mean |r - mean r|)^2 / variance of r, exact for two values: few rewards, few degrees.
+
+    With skewness g it is 4 / (4 + g^2); of a reward of 0 or 1 at rate p, 4 p (1 - p).
+    """
+    one, two, three = (moments.rewards / moments.n).tolist()
+    central = two - one * one
+    if central <= 1e-12 * two:
+        return 1.0
+    third: float = three - 3.0 * one * two + 2.0 * one * one * one
+    return float(4.0 / (4.0 + third * third / (central * central * central)))
 
 
 def _unseen_event(moments: Moments, side: int) -> tuple[float, float]:

@@ -6,14 +6,14 @@ of their influence are quadratic and cubic forms of the rest, so one pass over a
 blocks merge by addition, and memory does not grow with the log.
 
 Columns, for policies p = 0 (and 1 in a comparison): 1, r, then w, w r, w q, q(pi) of each policy;
-then for each cut c of `CUTS` the cut correction u_c(w) (r - q) and the cut weight u_c(w). Here w
+then for each cut c of `CUTS` the cut weight u = u_c(w), u r, and u q if a model is used. Here w
 is the importance weight of the arm taken, q its predicted reward, q(pi) the mean prediction under
 the policy.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 
 CUTS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)  # weights mean 1
 KINDS = ("clip", "switch", "shrink")
+_CHUNK_CELLS = 1 << 16  # cells of columns looked at together: they stay in cache
 _N_SHARED = 2  # columns 1 and r
 _N_POLICY = 4  # columns w, w r, w q, q(pi)
 
@@ -34,7 +35,7 @@ class Plan(NamedTuple):
     Attributes:
         n_policies: 1, or 2 for a comparison.
         kind: how weights are cut, one of `KINDS`; "" if nothing is cut.
-        has_model: whether cut corrections use q.
+        has_model: whether cut columns include u q.
     """
 
     n_policies: int
@@ -49,15 +50,19 @@ class Plan(NamedTuple):
     @property
     def n_columns(self) -> int:
         """All columns."""
-        return self.n_base + (2 * len(CUTS) * self.n_policies if self.kind else 0)
+        return self.n_base + (self._n_cut * len(CUTS) * self.n_policies if self.kind else 0)
+
+    @property
+    def _n_cut(self) -> int:
+        return 3 if self.has_model else 2
 
     def base(self, policy: int) -> int:
         """First column of a policy."""
         return _N_SHARED + _N_POLICY * policy
 
     def cut(self, policy: int, k: int) -> int:
-        """Column of the correction under cut k; the cut weight is the next."""
-        return self.n_base + 2 * (len(CUTS) * policy + k)
+        """Column of the weight under cut k; the next are u r and, with a model, u q."""
+        return self.n_base + self._n_cut * (len(CUTS) * policy + k)
 
 
 class Moments(NamedTuple):
@@ -156,20 +161,6 @@ def moments_of(
         n_missing: rows left out before.
     """
     n = len(reward)
-    columns = np.empty((n, plan.n_columns))
-    columns[:, 0] = 1.0
-    columns[:, 1] = reward
-    residual = reward - model if plan.has_model else reward
-    for p, side in enumerate(sides):
-        at = plan.base(p)
-        columns[:, at] = side.weight
-        columns[:, at + 1] = side.weight * reward
-        columns[:, at + 2] = side.weight * model
-        columns[:, at + 3] = side.model
-        for k, cut in enumerate(CUTS if plan.kind else ()):
-            smaller = cut_weights(side.weight, cut, plan.kind)
-            columns[:, plan.cut(p, k)] = smaller * residual
-            columns[:, plan.cut(p, k) + 1] = smaller
     first = sides[0].weight
     second = sides[1].weight if len(sides) > 1 else np.ones(n)
     compared = (first, second, first - second)
@@ -177,7 +168,7 @@ def moments_of(
     return Moments(
         plan,
         n,
-        *_user_sums(columns, groups, plan.n_base),
+        *_user_sums(plan, reward, model, sides, groups),
         np.array([reward.sum(), *_power_sums(reward)[:2]]),
         np.array(powers),
         np.array([float(np.abs(v).max(initial=0.0)) for v in compared]),
@@ -186,26 +177,63 @@ def moments_of(
     )
 
 
+def _columns(plan: Plan, reward: Floats, model: Floats, sides: list[Side]) -> Floats:
+    """`(n_columns, n)`, one row of memory per column."""
+    columns = np.empty((plan.n_columns, len(reward)))
+    columns[0] = 1.0
+    columns[1] = reward
+    for p, side in enumerate(sides):
+        at = plan.base(p)
+        columns[at] = side.weight
+        np.multiply(side.weight, reward, out=columns[at + 1])
+        np.multiply(side.weight, model, out=columns[at + 2])
+        columns[at + 3] = side.model
+        for k, cut in enumerate(CUTS if plan.kind else ()):
+            at = plan.cut(p, k)
+            columns[at] = cut_weights(side.weight, cut, plan.kind)
+            np.multiply(columns[at], reward, out=columns[at + 1])
+            if plan.has_model:
+                np.multiply(columns[at], model, out=columns[at + 2])
+    return columns
+
+
 def _user_sums(
-    columns: Floats, groups: NDArray[np.int64] | None, n_base: int
+    plan: Plan,
+    reward: Floats,
+    model: Floats,
+    sides: tuple[Side, ...],
+    groups: NDArray[np.int64] | None,
 ) -> tuple[int, Floats, Floats, Floats]:
-    """Number of users, and moments of the columns summed by user."""
-    if groups is not None and len(groups):
+    """Number of users, and moments of the columns summed by user, chunk by chunk."""
+    n, n_base = len(reward), plan.n_base
+    order, starts = None, np.arange(n)
+    if groups is not None and n:
         order = np.argsort(groups, kind="stable")
         starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-        if len(starts) < len(groups):
-            columns = np.add.reduceat(columns[order], starts, axis=0)
-    total = columns.sum(axis=0)
-    second = columns.T @ columns
-    base = np.ascontiguousarray(columns[:, :n_base])
     one, two = np.triu_indices(n_base)
+    total, second = np.zeros(plan.n_columns), np.zeros((plan.n_columns, plan.n_columns))
     products = np.zeros((len(one), n_base))
-    for start in range(0, len(base), 4096):  # the products of a chunk stay in cache
-        rows = base[start : start + 4096].T
-        products += (rows[one] * rows[two]) @ rows.T
+    ends = np.append(starts, n)
+    step = max(64, _CHUNK_CELLS // plan.n_columns)
+    at = 0
+    while at < len(starts):
+        last = max(at + 1, int(np.searchsorted(ends, ends[at] + step, side="right")) - 1)
+        rows: Any = slice(ends[at], ends[last])
+        own = starts[at:last] - ends[at]
+        if order is not None:
+            rows = order[rows]
+        parts = [Side(s.weight[rows], s.model[rows]) for s in sides]
+        columns = _columns(plan, reward[rows], model[rows], parts)
+        if columns.shape[1] > len(own):
+            columns = np.add.reduceat(columns, own, axis=1)
+        total += columns.sum(axis=1)
+        second += columns @ columns.T
+        base = columns[:n_base]
+        products += (base[one] * base[two]) @ base.T
+        at = last
     third = np.empty((n_base, n_base, n_base))
     third[one, two] = third[two, one] = products
-    return len(columns), total, second, third
+    return len(starts), total, second, third
 
 
 def _power_sums(v: Floats) -> tuple[float, float, float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from promo_ray.evaluation.checks import Check
 from promo_ray.evaluation.off_policy_estimators import (
     METHODS,
     Chosen,
@@ -63,6 +65,7 @@ def policy_value(
     *,
     level: float = 0.95,
     seed: int = 0,
+    checks: Sequence[Check] = (),
 ) -> PolicyEstimate:
     """Mean reward per row if the policy had chosen the arms.
 
@@ -74,13 +77,14 @@ def policy_value(
     - `mrdr`: `dr` with a q + b in place of q, a and b of least estimated variance.
     - `clipped_ips`, `clipped_snips`, `clipped_dr`: w cut at c; `switch_dr`: w 0 above c; `dros`:
       w shrunk smoothly. c by Lepski's rule.
-    - `auto`: the mix of `mrdr` and a `clipped_dr` of least expected squared error.
+    - `auto`: `clipped_snips` and its doubly robust form, over all c, followed to no cut.
 
     The interval of a method that is biased on purpose (`dm`, all with c, `auto`) is that of an
     unbiased one on the same rows, widened where needed to hold the value: the bias is inside. The
     policy must not have been learned from the same rows (use out-of-fold policies).
     Sources: Horvitz and Thompson 1952; Hajek 1971; Dudik et al. 2014; Farajtabar et al. 2018;
-    Wang et al. 2017; Su et al. 2020; of `mrdr` and `auto` see `off_policy_estimators`.
+    Wang et al. 2017; Su et al. 2020; of `mrdr` see `off_policy_estimators`, of
+    `auto` `off_policy_path`.
 
     Args:
         policy_probs: `(n, n_arms)` probability of each arm under the policy (an array or a SciPy
@@ -96,6 +100,8 @@ def policy_value(
         groups: `(n,)` user of each row; the interval is clustered by it.
         level: level of the interval, in (0, 1).
         seed: seed of the folds for `q_hat`.
+        checks: of the trial that wrote the log; any that failed (the sample ratio, say) withholds
+            the verdict.
 
     Raises:
         ConfigError: unknown method.
@@ -104,7 +110,7 @@ def policy_value(
     moments = log_moments(
         (policy_probs,), action, reward, propensity, x, q_hat, method, groups, seed
     )
-    return value_of(moments, method, level)
+    return _withheld_by(checks, value_of(moments, method, level))
 
 
 def compare_policies(
@@ -120,6 +126,7 @@ def compare_policies(
     *,
     level: float = 0.95,
     seed: int = 0,
+    checks: Sequence[Check] = (),
 ) -> PolicyEstimate:
     """Value of the first policy minus that of the second, paired row by row.
 
@@ -129,7 +136,14 @@ def compare_policies(
     """
     policies = (policy_probs,) if other_probs is None else (policy_probs, other_probs)
     moments = log_moments(policies, action, reward, propensity, x, q_hat, method, groups, seed)
-    return difference_of(moments, method, level)
+    return _withheld_by(checks, difference_of(moments, method, level))
+
+
+def _withheld_by(checks: Sequence[Check], found: PolicyEstimate) -> PolicyEstimate:
+    failed = "; ".join(check.detail for check in checks if not check.passed)
+    if found.withheld or not failed:
+        return found
+    return found._replace(low=-np.inf, high=np.inf, withheld=failed)
 
 
 def value_of(moments: Moments, method: str, level: float = 0.95) -> PolicyEstimate:

@@ -59,17 +59,15 @@ def release_gate(
         groups: see `policy_value`.
         level: of the interval.
         least_gain: gain per row that the new policy must show, say the cost of the change.
-        checks: any that failed (the sample ratio, say) withholds the verdict.
+        checks: see `policy_value`.
         seed: see `policy_value`.
     """
     gain = compare_policies(
         policy_probs, old_probs, action, reward, propensity, x, q_hat, method, groups,
-        level=level, seed=seed,
+        level=level, seed=seed, checks=checks,
     )  # fmt: skip
-    failed = [check.detail for check in checks if not check.passed]
-    withheld = gain.withheld or "; ".join(failed)
-    if withheld:
-        return Release(False, f"withheld: {withheld}", gain)
+    if gain.withheld:
+        return Release(False, f"withheld: {gain.withheld}", gain)
     is_released = gain.low > least_gain
     word = "released" if is_released else "kept back"
     text = (

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
 from promo_ray.errors import DataError
-from promo_ray.evaluation.off_policy_interval import skewed_ends
+from promo_ray.evaluation.off_policy_interval import skewed_ends, student_factor
 from promo_ray.response.inputs import finite_matrix, group_codes
 
 Floats = NDArray[np.float64]
@@ -158,9 +158,10 @@ def _intervals(
             own = np.bincount(codes, weights=own)
         squares = own * own
         second, third = float(squares.sum()), float(squares @ own)
-        groups = len(own)
         skew = third / second / n if second > 0 else 0.0
-        variance = second * groups / max(1, groups - 1) / n**2
+        # few users carry most of it where scores are rare and large: Student's at their number
+        size = max(3.0, float(np.abs(own).sum()) ** 2 / second) if second > 0 else 3.0
+        variance = second * size / (size - 1.0) / n**2 * student_factor(level, size)
         least = event**3 / max(second + event**2, 1e-300) / n
         low[k], high[k] = skewed_ends(float(gain[k]), variance, skew, z, least)
         start = end

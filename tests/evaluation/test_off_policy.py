@@ -23,7 +23,9 @@ from promo_ray.evaluation import (
     stream_policy_value,
 )
 from promo_ray.evaluation.checks import Check
+from promo_ray.evaluation.off_policy_log import log_moments
 from promo_ray.evaluation.off_policy_moments import CUTS, cut_weights
+from promo_ray.evaluation.off_policy_path import path_value
 from promo_ray.evaluation.policy_value import METHODS
 
 DATA = Path(os.environ.get("PROMO_RAY_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -163,6 +165,10 @@ def test_gate_releases_only_what_is_shown_to_be_better() -> None:
     alarm = Check("sample_ratio", False, 0.0, 1e-3, "arms hold too few users")
     held = release_gate(ones, zeros, action, reward, chance, checks=[alarm])
     assert (held.is_released, held.reason) == (False, "withheld: arms hold too few users")
+    log = (ones, action, reward, chance)
+    found = policy_value(*log, checks=[alarm])
+    assert (found.withheld, found.low, found.high) == (alarm.detail, -np.inf, np.inf)
+    assert compare_policies(ones, zeros, *log[1:], checks=[alarm]).withheld == alarm.detail
     assert not release_gate(ones, zeros, action, reward, None).is_released
 
 
@@ -200,6 +206,32 @@ def test_automatic_choice_is_near_the_best_method() -> None:
     assert rms["auto"] < 1.2 * min(rms.values())
 
 
+def test_automatic_choice_follows_the_cuts_to_where_nothing_is_cut() -> None:
+    setting = SETTINGS[2]  # weights up to hundreds, which little cuts make precise
+    errors: dict[str, list[float]] = {m: [] for m in ("auto", "mrdr", "clipped_snips")}
+    for seed in range(20):
+        log = draw_setting(setting, seed)
+        for method, found in errors.items():
+            estimate = policy_value(**log.arguments, q_hat=log.q_hat, method=method)
+            found.append(estimate.value - log.truth)
+    rms = {m: float(np.sqrt(np.mean(np.square(e)))) for m, e in errors.items()}
+    assert rms["auto"] < 1.1 * rms["clipped_snips"]
+    assert rms["auto"] < 0.8 * rms["mrdr"]
+
+
+def test_paths_of_one_weight_end_where_they_begin() -> None:
+    n = 3000
+    rng = np.random.default_rng(11)
+    action, chance = rng.integers(0, 4, n), np.full(n, 0.25)
+    reward = rng.random(n) * (1 + action)
+    target = rng.integers(0, 4, n)  # weights 0 and 4: every cut is the same estimate
+    moments = log_moments((target,), action, reward, chance)
+    found = path_value(moments, 0, has_model=False)
+    assert found.value == pytest.approx(reward[action == target].mean(), rel=1e-6)
+    sandwich = float(np.sqrt(found.influence @ moments.second @ found.influence)) / n
+    assert np.sqrt(found.variance) == pytest.approx(sandwich, rel=0.01)
+
+
 def test_wrong_model_does_not_mislead_the_automatic_choice() -> None:
     log = _log(4000, 3, 8)
     good = policy_value(**log, method="dr")
@@ -223,6 +255,22 @@ def test_lower_bound_holds_and_is_narrower_than_bernstein() -> None:
         ratios.append((log.truth - found.low) / (2 * half))
     assert above <= 2
     assert np.mean(ratios) < 0.25
+
+
+def test_lower_bound_knows_the_ceiling_of_each_row() -> None:
+    log = _log(400, 3, 12)
+    full = np.random.default_rng(12).dirichlet(np.full(3, 3.0), 400)
+    probs = log["policy_probs"]
+    rest = {k: v for k, v in log.items() if k not in ("policy_probs", "propensity")}
+    forms: list[Any] = [probs, sparse.csr_array(probs)]
+    found = [lower_bound(form, propensity=full, **rest).low for form in forms]
+    assert found[0] == found[1]
+    assert found[0] >= lower_bound(probs, propensity=full, max_weight=1e6, **rest).low
+    rows = np.arange(400)
+    arms = rest["action"]
+    own = full[rows, arms]
+    known = [lower_bound(p, propensity=own, **rest).low for p in (np.eye(3)[arms], arms)]
+    assert known[0] == known[1]
 
 
 def _thrice(log: dict[str, Any]) -> dict[str, Any]:

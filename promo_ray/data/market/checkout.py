@@ -15,7 +15,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 N_TRIP = 3  # draws of a visit: size of the basket, raising it, lag
+N_LINE = 3  # draws of a line besides those of its items: units, return, maker's coupon
 MAX_UNITS = 12  # of a line
+_MAKER_OFF = 0.25  # share of the price that a maker's coupon pays
 _REACH = 0.35  # a basket is raised to a threshold by at most this share of it
 
 
@@ -25,6 +27,7 @@ class Basket(NamedTuple):
     Attributes:
         user: `(n_visits,)` int64 row of each visitor.
         arm: `(n_visits,)` int64 offer that the visitor means to use; 0 = none.
+        clips: `(n_visits,)` float32 chance that a line carries a maker's coupon.
         order: `(n_lines,)` int64 visit of each line.
         category: `(n_lines,)` int64.
         place: `(n_lines,)` int64 item within the category.
@@ -33,6 +36,7 @@ class Basket(NamedTuple):
 
     user: Ints
     arm: Ints
+    clips: NDArray[np.float32]
     order: Ints
     category: Ints
     place: Ints
@@ -48,6 +52,7 @@ class Lines(NamedTuple):
         units: `(n_lines,)` int64.
         price: `(n_lines,)` int64 shelf price in cents.
         off: `(n_lines,)` int64 cents that the offer took off the line.
+        maker_off: `(n_lines,)` int64 cents that the maker pays for the household.
         back_day: `(n_lines,)` int64 day on which the line comes back; -1 = never.
         user: `(n_visits,)` int64 row of the user of each visit, also of visits without a line.
         order_off: `(n_visits,)` int64 cents that the offer took off the order as a whole.
@@ -60,6 +65,7 @@ class Lines(NamedTuple):
     units: Ints
     price: Ints
     off: Ints
+    maker_off: Ints
     back_day: Ints
     user: Ints
     order_off: Ints
@@ -73,7 +79,7 @@ def sums(index: Ints, values: Ints, size: int) -> Ints:
 
 
 def check_out(
-    world: World, state: State, basket: Basket, luck: Floats, return_luck: Floats, day: int
+    world: World, state: State, basket: Basket, luck: Floats, line_luck: Floats, day: int
 ) -> Lines:
     """Orders of a day; changes `state`.
 
@@ -82,7 +88,7 @@ def check_out(
         state: stocks, references and redemptions; changed in place.
         basket: what visitors took.
         luck: `(n_visits, N_TRIP)` uniforms of the visits.
-        return_luck: `(n_lines,)` uniforms that decide about returns.
+        line_luck: `(n_lines, N_LINE)` uniforms of the lines.
         day: day of the campaign.
     """
     config, menu, n_visits = world.config, world.menu, len(basket.user)
@@ -101,12 +107,15 @@ def check_out(
     rate = np.where(is_redeemed[basket.order], menu.line_off[arm, item], 0.0)
     off = np.rint(rate * (units * price)).astype(np.int64)
     order_off = np.where(is_redeemed, np.minimum(menu.order_off[basket.arm], value), 0)
-    is_back = return_luck < config.return_rate
-    wait = -np.log(return_luck / max(config.return_rate, 1e-300)) * config.return_days
+    u = line_luck[:, 1]
+    is_back = u < config.return_rate
+    wait = -np.log(u / max(config.return_rate, 1e-300)) * config.return_days
     back_day = np.where(is_back, day + 1 + np.floor(wait).astype(np.int64), -1)
     lag = np.floor(config.lag_days * (-np.log(luck[:, 2])) ** (1.0 / config.lag_shape))
+    is_clipped = line_luck[:, 2] < basket.clips[basket.order]
+    maker_off = np.where(is_clipped, np.rint(_MAKER_OFF * units * price), 0.0).astype(np.int64)
     lines = Lines(
-        basket.order, item, units, price, off, back_day,
+        basket.order, item, units, price, off, maker_off, back_day,
         basket.user, order_off, lag.astype(np.int64), is_redeemed,
     )  # fmt: skip
     _remember(config, world, state, lines, basket.category)
@@ -140,7 +149,7 @@ def _remember(
     """Put purchases into stock and prices into memory; a user has one visit a day."""
     user = lines.user[lines.order]
     state.stock[user, category] += lines.units * (lines.back_day < 0)
-    paid = np.maximum(lines.price - lines.off / lines.units, 1.0)
+    paid = np.maximum(lines.price - (lines.off + lines.maker_off) / lines.units, 1.0)
     seen = np.log(paid / world.supply.list_cents[lines.item])
     keep = config.reference_memory
     old = state.reference[user, category]

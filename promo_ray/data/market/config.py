@@ -62,9 +62,13 @@ class MarketConfig:
         flexible_consumption: how much faster a doubled stock is used up.
         cover_days: consumption in the usual stock at home, days.
         lift_strength: log lift of the visit rate at a full saving, for a fully deal-prone user.
+        reminder_strength: log lift of the visit rate of users whom a contact reaches, while its
+            window lasts, whatever the offer.
         expiry_strength: additional log lift of the visit rate on the last day of an offer.
         deal_spread: how different users are in deal-proneness.
         redeem_rate: median chance that a contact makes the user use the offer.
+        maker_coupon_rate: median chance that a line carries a maker's coupon, which the maker pays;
+            it changes what is paid and remembered, not the choice.
         dog_share: share of sleeping dogs, users whom contact drives away.
         dog_strength: log loss of their visit rate after contact; it halves in 30 days.
         fatigue_strength: log loss of all users' visit rate per contact beyond the first.
@@ -95,23 +99,23 @@ class MarketConfig:
     seed: Annotated[int, Field(ge=0)] = 0
     start: str = "2026-03-02"
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "USD"
-    visits_per_week: Positive = 1.2
-    visit_spread: Strength = 0.6
-    basket_lines: Positive = 6.0
-    basket_spread: Strength = 0.4
-    trip_spread: Strength = 1.2
+    visits_per_week: Positive = 1.4
+    visit_spread: Strength = 1.0
+    basket_lines: Positive = 4.5
+    basket_spread: Strength = 0.7
+    trip_spread: Strength = 2.7
     category_spread: Strength = 0.7
     brand_spread: Strength = 0.7
     extra_units: Positive = 0.25
     weekday_strength: Strength = 1.0
     season_strength: Strength = 0.05
     payday_strength: Strength = 0.1
-    recency_strength: Strength = 0.5
-    sensitivity: Strength = 2.0
+    recency_strength: Strength = 0.4
+    sensitivity: Strength = 1.95
     sensitivity_spread: Strength = 0.4
     promotion_share: Share = 0.25
-    incidence_pull: Rate = 0.6
-    quantity_pull: Strength = 1.0
+    incidence_pull: Rate = 1.0
+    quantity_pull: Strength = 1.2
     halo_strength: Strength = 0.1
     reference_strength: Strength = 0.3
     loss_aversion: Strength = 1.0
@@ -119,18 +123,20 @@ class MarketConfig:
     saturation: Strength = 1.0
     perception_floor: Rate = 0.05
     ending_strength: Rate = 0.1
-    inventory_strength: Strength = 0.5
+    inventory_strength: Strength = 0.8
     flexible_consumption: Strength = 0.3
     cover_days: Positive = 14.0
     lift_strength: Strength = 1.5
+    reminder_strength: Strength = 0.15
     expiry_strength: Strength = 0.3
     deal_spread: Strength = 1.0
-    redeem_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.4
-    dog_share: Share = 0.12
-    dog_strength: Strength = 0.5
-    fatigue_strength: Strength = 0.05
+    redeem_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    maker_coupon_rate: Share = 0.012
+    dog_share: Share = 0.1
+    dog_strength: Strength = 0.3
+    fatigue_strength: Strength = 0.03
     pull_rate: Rate = 0.5
-    lag_days: Annotated[float, Field(ge=0.0, le=365.0)] = 1.0
+    lag_days: Annotated[float, Field(ge=0.0, le=365.0)] = 0.0
     lag_shape: Positive = 1.0
     return_rate: Rate = 0.02
     return_days: Positive = 10.0

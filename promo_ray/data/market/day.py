@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from promo_ray.data.market.config import MarketConfig
-from promo_ray.data.market.checkout import MAX_UNITS, N_TRIP, Basket, Lines, check_out
+from promo_ray.data.market.checkout import MAX_UNITS, N_LINE, N_TRIP, Basket, Lines, check_out
 from promo_ray.data.market.households import Households
 from promo_ray.data.market.supply import felt_log_price
 from promo_ray.data.market.world import State, World
@@ -122,21 +122,23 @@ def step(
     chance = _chances(world.config, homes, state, user, value, luck[:, 0])
     order, category = np.nonzero(luck[:, N_TRIP:] < chance)
     line_keys = keys[order] + (category.astype(np.uint64) + np.uint64(1)) * _CATEGORY_KEY
-    draws = world.draws("line", day, line_keys, world.config.items_per_category + 2)
-    gumbel = -np.log(-np.log(draws[:, 2:]))
+    draws = world.draws("line", day, line_keys, N_LINE + world.config.items_per_category)
+    gumbel = -np.log(-np.log(draws[:, N_LINE:]))
     place = np.argmax(utility[order, category] + gumbel.astype(np.float32), axis=1)
     gain = -x[order if len(x) > 1 else 0, category, place] * homes.beta[user[order]]
     extra = world.config.extra_units * np.exp(world.config.quantity_pull * gain)
     units = 1 + np.floor(np.log(draws[:, 0]) / np.log(extra / (1.0 + extra))).astype(np.int64)
-    basket = Basket(user, arm, order, category, place, np.minimum(units, MAX_UNITS))
-    return check_out(world, state, basket, luck[:, :N_TRIP], draws[:, 1], day)
+    clips = homes.use[user] * np.float32(world.config.maker_coupon_rate / world.config.redeem_rate)
+    basket = Basket(user, arm, clips, order, category, place, np.minimum(units, MAX_UNITS))
+    return check_out(world, state, basket, luck[:, :N_TRIP], draws[:, :N_LINE], day)
 
 
 class _Active(NamedTuple):
-    """Contacts so far and days since the last, by user; whether the offer is on."""
+    """Contacts so far, days since the last, whether it reaches the user, whether the offer is on."""
 
     n_contacts: Ints
     since: Ints
+    is_reached: NDArray[np.bool_]
     is_on: NDArray[np.bool_]
 
 
@@ -146,9 +148,9 @@ def _active(world: World, homes: Households, given: Given, state: State, day: in
     n = np.array([(days <= age).sum() for age in ages])
     last = np.array([age - days[k - 1] if k else -1 for age, k in zip(ages, n, strict=True)])
     since = last[homes.wave]
-    is_live = (since >= 0) & (since < world.config.window_days)
-    is_on = is_live & given.is_user & ~state.is_redeemed
-    return _Active(n[homes.wave] * (given.arm > 0), since, is_on)
+    is_reached = (since >= 0) & (since < world.config.window_days) & given.is_user
+    is_on = is_reached & ~state.is_redeemed
+    return _Active(n[homes.wave] * (given.arm > 0), since, is_reached, is_on)
 
 
 def _visitors(
@@ -164,6 +166,7 @@ def _visitors(
         left = np.maximum(config.window_days - 1 - active.since, 0) / 2.0
         rush = 1.0 + config.expiry_strength * np.exp(-left)
         log_rate = log_rate + np.where(active.is_on, given.lift * rush, 0.0)
+        log_rate = log_rate + np.where(active.is_reached, config.reminder_strength, 0.0)
         loss = homes.dog + config.fatigue_strength * (active.n_contacts - 1)
         loss = loss * np.exp2(-active.since / _HALF_LIFE_DAYS)
         log_rate = log_rate - np.where(active.n_contacts > 0, loss, 0.0)

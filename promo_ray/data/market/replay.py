@@ -7,7 +7,7 @@ from a copy of the same state with the same draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -183,8 +183,13 @@ class Settled(NamedTuple):
     history: Ints
 
 
-def settle(world: World, user_ids: Sequence[str], population: Population | None) -> Settled:
-    """Run the days before the campaign."""
+def settle(
+    world: World,
+    user_ids: Sequence[str],
+    population: Population | None,
+    keep: Callable[[Lines, int], None] | None = None,
+) -> Settled:
+    """Run the days before the campaign; `keep` is told the purchases of each."""
     homes = households_of(world.config, user_ids, population)
     state, n = first_state(world.config, homes), len(homes.keys)
     given = given_of(world, homes, np.zeros(n, np.int64), np.zeros(n, np.float32))
@@ -195,7 +200,14 @@ def settle(world: World, user_ids: Sequence[str], population: Population | None)
         history[0, np.unique(user)] += 1
         history[1] += sums(user, lines.units * lines.price, n)
         history[2] += sums(user, lines.units, n)
+        if keep is not None:
+            keep(lines, day)
     return Settled(homes, state, history)
+
+
+def chunks(user_ids: Sequence[str]) -> list[Sequence[str]]:
+    """Users in chunks of bounded memory."""
+    return [user_ids[low : low + CHUNK] for low in range(0, len(user_ids), CHUNK)]
 
 
 def replay_shard(

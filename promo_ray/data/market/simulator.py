@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from promo_ray.artifacts.columns import OFFER_TERMS
+from promo_ray.data.market.campaign import (
+    arms_of,
+    chances_of,
+    design_of,
+    log_of,
+    past_offers_of,
+    users_of,
+)
 from promo_ray.data.market.config import MarketConfig
-from promo_ray.data.market.households import Population
-from promo_ray.data.market.menu import menu_of
-from promo_ray.data.market.replay import Result, Shard, join, replay_shard
+from promo_ray.data.market.events import events_of
+from promo_ray.data.market.households import Population, households_of
+from promo_ray.data.market.replay import Result, Shard, chunks, join, replay_shard, settle
 from promo_ray.data.market.shared import friends_contacted, replay_shared_stock
 from promo_ray.data.market.supply import catalog_table, supply_of
 from promo_ray.data.market.truth import (
@@ -23,13 +31,12 @@ from promo_ray.data.market.truth import (
     bump_of,
     pair_error,
 )
-from promo_ray.data.market.world import World
+from promo_ray.data.market.world import World, promotion_calendars, world_of
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.execution import Executor, SerialExecutor
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-_NO_OFFERS = OFFER_TERMS.empty_table()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,36 +85,8 @@ class MarketSimulator:
         contact_days: Sequence[int] = (0,),
         replicate: int = 0,
     ) -> World:
-        """What a replay keeps fixed: offers, the shop's promotions, contacts and draws.
-
-        Args:
-            offers: offer terms; None = no offer.
-            depth: `(horizon_days, n_items)` depth of the shop's promotions in the campaign;
-                None = its own weekly ones.
-            contact_days: days of contact after the start of a user's wave.
-            replicate: number of the draws.
-
-        Raises:
-            DataError: an offer, a depth or a day is out of range.
-        """
-        config, supply = self.config, supply_of(self.config)
-        n_days = config.history_days + config.horizon_days
-        own = np.repeat(supply.depth, 7, axis=0)[:n_days]
-        if depth is not None:
-            given = np.asarray(depth, dtype=np.float64)
-            if given.shape != (config.horizon_days, config.n_items):
-                raise DataError(
-                    f"must be ({config.horizon_days}, {config.n_items}); got {given.shape}",
-                    where="depth",
-                )
-            if not ((given >= 0.0) & (given <= 1.0)).all():
-                raise DataError("must lie in [0, 1]", where="depth")
-            own = np.concatenate([own[: config.history_days], given])
-        days = tuple(contact_days)
-        if not days or list(days) != sorted(set(days)) or days[0] < 0:
-            raise DataError(f"must be ascending and >= 0; got {days}", where="contact_days")
-        menu = menu_of(config, supply, _NO_OFFERS if offers is None else offers)
-        return World(config, supply, menu, own, days, replicate)
+        """What a replay keeps fixed; see `world_of`."""
+        return world_of(self.config, offers, depth, tuple(contact_days), replicate)
 
     def run(
         self,
@@ -184,6 +163,51 @@ class MarketSimulator:
         world = self.world(offers, contact_days=contact_days, replicate=replicate)
         arms = np.zeros(len(user_ids), np.int64) if arm is None else np.asarray(arm)
         return self.run(user_ids, [world], arms[:, None], windows)[0]
+
+    def users(self, user_ids: Sequence[str]) -> pa.Table:
+        """Table `users`: tier, history and, from a real population, its columns."""
+        with_history = [settle(self.world(), chunk, self.population) for chunk in chunks(user_ids)]
+        history = np.concatenate([s.history for s in with_history], axis=1)
+        homes = households_of(self.config, user_ids, self.population)
+        return users_of(self.config, user_ids, homes, history, self.population)
+
+    def past_offers(self) -> pa.Table:
+        """Offer terms of the campaign, over all mechanics."""
+        return past_offers_of(self.config)
+
+    def propensities(self, user_ids: Sequence[str]) -> Floats:
+        """True probability of each arm of the campaign; `(n, n_offers + 1)`, control first."""
+        homes = households_of(self.config, user_ids, self.population)
+        return chances_of(self.config, homes, self.past_offers().num_rows + 1, is_claim=False)
+
+    def campaign_arms(self, user_ids: Sequence[str]) -> Ints:
+        """`(n,)` arm that the campaign drew for each user, before users got lost."""
+        homes = households_of(self.config, user_ids, self.population)
+        return arms_of(self.config, homes, self.propensities(user_ids))
+
+    def campaign_log(self, user_ids: Sequence[str]) -> pa.Table:
+        """Table `campaign_log`: what the books show of each user at the end of the window."""
+        offers, arm = self.past_offers(), self.campaign_arms(user_ids)
+        result = self.replay(user_ids, offers, arm, windows=(self.config.window_days,))
+        homes = households_of(self.config, user_ids, self.population)
+        return log_of(self.config, user_ids, homes, offers, arm, result.observed)
+
+    def design(self) -> dict[str, Any]:
+        """Document `design` of the campaign log."""
+        return design_of(self.config)
+
+    def events(
+        self,
+        user_ids: Sequence[str],
+        offers: pa.Table | None = None,
+        arm: ArrayLike | None = None,
+        *,
+        contact_days: Sequence[int] = (0,),
+    ) -> pa.Table:
+        """Table `events`: purchases and returns of history and campaign, by user and time."""
+        arms = np.zeros(len(user_ids), np.int64) if arm is None else np.asarray(arm)
+        world = self.world(offers, contact_days=contact_days)
+        return events_of(world, user_ids, arms, self.population)
 
     def true_effects(
         self,
@@ -274,12 +298,7 @@ class MarketSimulator:
         days = slice(first_day, first_day + n_days)
         if not is_promoted.any() or not 0 <= first_day < first_day + n_days <= config.horizon_days:
             raise DataError("must name items and days of the market", where="item_ids, first_day")
-        own = np.repeat(supply.depth, 7, axis=0)[config.history_days :][: config.horizon_days]
-        base = np.where(is_promoted, 0.0, own)  # the promoted items' own calendar is cleared
-        base[days][:, np.repeat(is_promoted.reshape(-1, config.items_per_category).any(axis=1),
-                                config.items_per_category)] = 0.0  # fmt: skip
-        deep = base.copy()
-        deep[days, is_promoted] = depth
+        base, deep = promotion_calendars(config, is_promoted, days, depth)
         found = []
         for r in range(n_replicates):
             worlds = [self.world(depth=d, replicate=r) for d in (deep, base)]

@@ -111,11 +111,11 @@ class MarketConfig:
     season_strength: Strength = 0.05
     payday_strength: Strength = 0.1
     recency_strength: Strength = 0.4
-    sensitivity: Strength = 1.95
+    sensitivity: Strength = 1.7
     sensitivity_spread: Strength = 0.4
     promotion_share: Share = 0.25
     incidence_pull: Rate = 1.0
-    quantity_pull: Strength = 1.2
+    quantity_pull: Strength = 1.35
     halo_strength: Strength = 0.1
     reference_strength: Strength = 0.3
     loss_aversion: Strength = 1.0
@@ -130,8 +130,8 @@ class MarketConfig:
     reminder_strength: Strength = 0.15
     expiry_strength: Strength = 0.3
     deal_spread: Strength = 1.0
-    redeem_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    maker_coupon_rate: Share = 0.012
+    redeem_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.135
+    maker_coupon_rate: Share = 0.0105
     dog_share: Share = 0.1
     dog_strength: Strength = 0.3
     fatigue_strength: Strength = 0.03

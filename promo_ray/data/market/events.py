@@ -21,14 +21,17 @@ Ints = NDArray[np.int64]
 _OPEN_S, _HOURS_S = 8 * 3600, 12 * 3600  # the shop's day
 
 
-def events_of(
+def purchases_of(
     world: World, user_ids: Sequence[str], arm: Ints, population: Population | None
-) -> pa.Table:
-    """Purchases and returns of users, history and campaign, sorted by user and time.
+) -> dict[str, NDArray[Any]]:
+    """Lines of users, history and campaign, by day and user.
 
-    An order's discount is spread over its lines by value; times of day belong to the user and day.
+    Returns:
+        Arrays of one length: `user` (row), `day`, `item`, `units`, `paid` and `discount` (currency
+        units of the line), `maker` (the part that a maker's coupon paid), `offer` (arm, 0 = none),
+        `back_day` (-1 = kept), `lag` (days until booked).
     """
-    parts: list[dict[str, Any]] = []
+    parts: list[dict[str, NDArray[Any]]] = []
 
     def keep(lines: Lines, day: int) -> None:
         parts.append(_rows(world, lines, day, arm))
@@ -38,11 +41,10 @@ def events_of(
     given = given_of(world, settled.homes, arm, np.zeros(len(user_ids), np.float32))
     for day in range(world.config.horizon_days):
         keep(step(world, settled.homes, given, state, day), day)
-    rows = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-    return _table(world, user_ids, rows)
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 
-def _rows(world: World, lines: Lines, day: int, arm: Ints) -> dict[str, Any]:
+def _rows(world: World, lines: Lines, day: int, arm: Ints) -> dict[str, NDArray[Any]]:
     gross = lines.units * lines.price - lines.off
     of_order = np.maximum(sums(lines.order, gross, len(lines.user)), 1)
     spread = lines.order_off[lines.order] * gross / of_order[lines.order]
@@ -56,15 +58,21 @@ def _rows(world: World, lines: Lines, day: int, arm: Ints) -> dict[str, Any]:
         "units": lines.units,
         "paid": paid,
         "discount": full - paid,
-        "maker": lines.maker_off,
+        "maker": lines.maker_off / 100.0,
         "offer": np.where(lines.off + spread > 0, arm[user], 0),
         "back_day": lines.back_day,
         "lag": lines.lag[lines.order],
     }
 
 
-def _table(world: World, user_ids: Sequence[str], rows: dict[str, Any]) -> pa.Table:
-    config = world.config
+def events_of(
+    world: World, user_ids: Sequence[str], arm: Ints, population: Population | None
+) -> pa.Table:
+    """Purchases and returns of users, history and campaign, sorted by user and time.
+
+    An order's discount is spread over its lines by value; times of day belong to the user and day.
+    """
+    config, rows = world.config, purchases_of(world, user_ids, arm, population)
     back = np.flatnonzero(rows["back_day"] >= 0)
     n = len(rows["user"])
     source = np.concatenate([np.arange(n), back])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, softmax
 
 from promo_ray.artifacts.campaign_log import SCHEMA
+from promo_ray.artifacts.users import USERS
 from promo_ray.data.dataset import offer_terms
 from promo_ray.data.market.config import MarketConfig
 from promo_ray.data.market.households import Households, Population
@@ -174,4 +175,4 @@ def users_of(
             if name not in columns:
                 plain = name.startswith(("attr_", "protected_"))
                 columns[name if plain else f"attr_{name}"] = real[name].to_arrow()
-    return pa.table(columns)
+    return USERS.tables["users"].conform(pa.table(columns), "users")

@@ -199,7 +199,7 @@ def _use_up(config: MarketConfig, homes: Households, state: State, user: Ints, d
 def _felt_prices(world: World, arm: Ints, day: int) -> Singles:
     """`(n_visits, n_categories, items_per_category)` felt log prices; 1 visit if all are alike."""
     shop = world.depth[day + world.config.history_days]
-    used = np.unique(arm)
+    used = np.unique(arm) if len(arm) else np.zeros(1, np.int64)
     depth = 1.0 - (1.0 - shop) * (1.0 - world.menu.felt[used])
     table = felt_log_price(world.config, world.supply, depth)
     table = table.reshape(len(used), world.config.n_categories, -1)

@@ -43,7 +43,9 @@ def _truncated_poisson_slope(item: NDArray[np.int64], n: Floats, x: Floats) -> f
             rate = np.exp(np.clip(level[item] + slope * x, -12.0, 8.0))
             mean = rate / -np.expm1(-rate)
             gap = total - np.bincount(item, mean)
-            move = np.clip(gap / np.maximum(np.bincount(item, mean * (1 + rate - mean)), 1e-9), -1, 1)
+            move = np.clip(
+                gap / np.maximum(np.bincount(item, mean * (1 + rate - mean)), 1e-9), -1, 1
+            )
             level = np.clip(level + move, -10.0, 8.0)
             if np.abs(move).max() < 1e-6:
                 break

@@ -17,9 +17,7 @@ from promo_ray.data.market.simulator import MarketSimulator
 from promo_ray.data.market.supply import felt_log_price, supply_of
 
 
-def _units(
-    market: MarketSimulator, depth: NDArray[np.float64] | None = None
-) -> NDArray[np.int64]:
+def _units(market: MarketSimulator, depth: NDArray[np.float64] | None = None) -> NDArray[np.int64]:
     """Units by day and item without any offer."""
     ids = market.user_ids()
     world = market.world(depth=depth)

@@ -163,7 +163,9 @@ def test_bundles_ask_for_both_items_and_amounts_stop_at_the_basket() -> None:
     market = plain(500, redeem_rate=0.99)
     ids = market.user_ids()
     items = market.catalog()["item_id"].to_pylist()
-    bundle = offers({"mechanic": "product_bundle", "depth_rate": 0.5, "item_ids": [items[0], items[5]]})
+    bundle = offers(
+        {"mechanic": "product_bundle", "depth_rate": 0.5, "item_ids": [items[0], items[5]]}
+    )
     rows = purchases_of(market.world(bundle), ids, everybody(market), None)
     used = rows["offer"] > 0
     trips = (rows["user"] * 1000 + rows["day"])[used]

@@ -36,11 +36,11 @@ def _bytes(result: replay.Result) -> bytes:
 def test_any_sharding_and_chunking_gives_the_same_bytes(
     tightness: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    market = small(101, referral_strength=0.5, stock_tightness=tightness, lag_days=2.0)
+    market = small(41, referral_strength=0.5, stock_tightness=tightness, lag_days=2.0)
     ids, menu = market.user_ids(), market.past_offers()
-    arm = np.arange(101) % (menu.num_rows + 1)
+    arm = np.arange(41) % (menu.num_rows + 1)
     whole = _bytes(market.replay(ids, menu, arm))
-    for n_shards in (2, 7, 101):
+    for n_shards in (2, 7):
         assert _bytes(replace(market, n_shards=n_shards).replay(ids, menu, arm)) == whole
     monkeypatch.setattr(replay, "CHUNK", 13)
     assert _bytes(market.replay(ids, menu, arm)) == whole

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from promo_ray.data.market.config import MarketConfig
 from promo_ray.data.market.checkout import MAX_UNITS, N_LINE, N_TRIP, Basket, Lines, check_out
+from promo_ray.data.market.config import MarketConfig
 from promo_ray.data.market.households import Households
 from promo_ray.data.market.supply import felt_log_price
 from promo_ray.data.market.world import State, World
@@ -134,7 +134,7 @@ def step(
 
 
 class _Active(NamedTuple):
-    """Contacts so far, days since the last, whether it reaches the user, whether the offer is on."""
+    """Contacts so far, days since the last, whether it reaches, whether the offer is on."""
 
     n_contacts: Ints
     since: Ints

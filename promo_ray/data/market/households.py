@@ -92,7 +92,7 @@ class Population:
             column = frame[name]
             if column.dtype.is_numeric() or column.dtype == pl.Boolean:
                 number = column.cast(pl.Float64)
-                filled = number.fill_null(number.median() or 0.0)  # type: ignore[arg-type]
+                filled = number.fill_null(number.median() or 0.0)
                 columns.append(ndtri((rankdata(filled.to_numpy()) - 0.5) / max(len(frame), 1)))
             elif column.dtype == pl.String:
                 levels = column.drop_nulls().unique().sort().to_list()[:_MAX_LEVELS]

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from promo_ray.data.market.config import MarketConfig
 from promo_ray.data.market.day import Given, given_of, step
+from promo_ray.data.market.households import Population
 from promo_ray.data.market.replay import Books, Result, Settled, Shard, join, settle
 from promo_ray.data.market.supply import supply_of
-from promo_ray.data.market.households import Population
 from promo_ray.data.market.world import State, World
 from promo_ray.execution import Resident
 from promo_ray.seeding import keys_of, uniforms
@@ -25,7 +25,9 @@ from promo_ray.seeding import keys_of, uniforms
 Ints = NDArray[np.int64]
 
 
-def friends_contacted(config: MarketConfig, user_ids: Sequence[str], arm: Ints) -> NDArray[np.float32]:
+def friends_contacted(
+    config: MarketConfig, user_ids: Sequence[str], arm: Ints
+) -> NDArray[np.float32]:
     """Share of each user's friends who are contacted; friends are drawn among `user_ids`.
 
     Args:
@@ -41,7 +43,7 @@ def friends_contacted(config: MarketConfig, user_ids: Sequence[str], arm: Ints) 
         return np.zeros(n, np.float32)
     u = uniforms(config.seed, "market.friends", keys_of(user_ids), config.n_friends)
     friend = np.floor(u * n).astype(np.int64)
-    return (arm[friend] > 0).mean(axis=1).astype(np.float32)
+    return np.asarray((arm[friend] > 0).mean(axis=1), dtype=np.float32)
 
 
 def stock_of(config: MarketConfig, n_users: int) -> Ints:
@@ -50,7 +52,7 @@ def stock_of(config: MarketConfig, n_users: int) -> Ints:
     visits = config.visits_per_week / 7.0 * np.exp(config.visit_spread**2 / 2.0)
     demand = supply.demand.repeat(size) * np.exp(supply.appeal) * (1.0 + config.extra_units)
     usual = visits * demand * n_users * config.horizon_days
-    return np.ceil(usual / config.stock_tightness).astype(np.int64)
+    return np.asarray(np.ceil(usual / config.stock_tightness), dtype=np.int64)
 
 
 class _Open(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,9 @@ class MarketSimulator:
                 f"must be ({len(user_ids)}, {len(worlds)}); got {given.shape}", where="arms"
             )
         for s, world in enumerate(worlds):
-            if len(given) and not (0 <= given[:, s].min() and given[:, s].max() < world.menu.n_arms):
+            if len(given) and not (
+                0 <= given[:, s].min() and given[:, s].max() < world.menu.n_arms
+            ):
                 raise DataError(f"must be in [0, {world.menu.n_arms})", where="arms")
         friends = np.stack(
             [friends_contacted(self.config, user_ids, given[:, s]) for s in range(len(worlds))],
@@ -121,7 +124,7 @@ class MarketSimulator:
         cuts = [len(user_ids) * k // self.n_shards for k in range(self.n_shards + 1)]
         shards = [
             Shard(user_ids[low:high], given[low:high], friends[low:high])
-            for low, high in zip(cuts[:-1], cuts[1:], strict=True)
+            for low, high in pairwise(cuts)
             if high > low
         ]
         if not shards:
@@ -232,8 +235,9 @@ class MarketSimulator:
                       for j, x in enumerate(results)]  # fmt: skip
             draws.append(np.stack(tables, axis=2))
         values = np.stack(draws)  # (n_replicates, 4, n, n_arms, n_windows)
+        profit, revenue, orders, discount = values.mean(axis=0)
         effect = (values[:, 0] - values[:, 0, :, :1]).mean(axis=1)
-        return TrueEffects(spans, *values.mean(axis=0), pair_error(effect))
+        return TrueEffects(spans, profit, revenue, orders, discount, pair_error(effect))
 
     def policy_value(
         self,
@@ -309,7 +313,15 @@ class MarketSimulator:
             )  # fmt: skip
         values = np.array(found)
         mean = values.mean(axis=0)
-        return PromotionBump(*mean.tolist(), pair_error(values[:, 2:5] / values[:, :1]))
+        return PromotionBump(
+            bump=float(mean[0]),
+            base=float(mean[1]),
+            cross_item=float(mean[2]),
+            cross_period=float(mean[3]),
+            growth=float(mean[4]),
+            halo=float(mean[5]),
+            se=pair_error(values[:, 2:5] / values[:, :1]),
+        )
 
 
 def _outcomes(world: World, result: Result, arm: Ints, windows: Sequence[int]) -> Floats:

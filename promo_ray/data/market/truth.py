@@ -70,7 +70,8 @@ class PolicyValue(NamedTuple):
         short, long = self.gain[0], self.gain[-1]
         return (
             f"gain per user {short:+.3f} in {self.windows[0]} days, {long:+.3f} in "
-            f"{self.windows[-1]} days (se {self.se[-1]:.3f}): {short - long:+.3f} was pulled forward"
+            f"{self.windows[-1]} days (se {self.se[-1]:.3f}): "
+            f"{short - long:+.3f} was pulled forward"
         )
 
 

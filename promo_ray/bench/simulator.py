@@ -45,27 +45,29 @@ def speed(quick: bool) -> Iterator[Record]:
 def bump(quick: bool) -> Iterator[Record]:
     """Parts of the promotion bump: default, without single effects, by depth."""
     n_users, n_replicates = (4_000, 2) if quick else (20_000, 8)
-    cases: dict[str, dict[str, float]] = {
-        "default": {},
-        "no_inventory": {"inventory_strength": 0.0},
-        "no_category_pull": {"incidence_pull": 0.0},
-        "no_reference": {"reference_strength": 0.0},
-    }
-    for name, change in cases.items():
-        config = MarketConfig(n_users=n_users, **change)  # type: ignore[arg-type]
-        market = MarketSimulator(config=config)
-        found = market.promotion_bump(market.user_ids(), n_replicates=n_replicates)
+    cases: list[tuple[str, float, dict[str, Any]]] = [
+        ("default", 0.25, {}),
+        ("default", 0.15, {}),
+        ("default", 0.4, {}),
+        ("no_inventory", 0.25, {"inventory_strength": 0.0}),
+        ("no_category_pull", 0.25, {"incidence_pull": 0.0}),
+        ("no_reference", 0.25, {"reference_strength": 0.0}),
+    ]
+    for name, depth, change in cases:
+        market = MarketSimulator(config=MarketConfig(n_users=n_users, **change))
+        found = market.promotion_bump(market.user_ids(), depth=depth, n_replicates=n_replicates)
         item, period, growth = found.shares.tolist()
         yield {
-            "case": "bump", "market": name, "n_users": n_users, "n_replicates": n_replicates,
-            "lift": found.bump / found.base, "cross_item": item, "cross_period": period,
-            "growth": growth, "se": found.se.tolist(), "halo_units": found.halo,
+            "case": "bump", "market": name, "depth": depth, "n_users": n_users,
+            "n_replicates": n_replicates, "lift": found.bump / found.base, "cross_item": item,
+            "cross_period": period, "growth": growth, "se": found.se.tolist(),
+            "halo_units": found.halo,
         }  # fmt: skip
 
 
 def net_gain(quick: bool) -> Iterator[Record]:
     """Gain of each past offer to everybody: window, horizon and what was pulled forward."""
-    n_users, n_replicates = (3_000, 2) if quick else (20_000, 8)
+    n_users, n_replicates = (3_000, 2) if quick else (10_000, 4)
     market = MarketSimulator(config=MarketConfig(n_users=n_users))
     offers = market.past_offers()
     for j, label in enumerate(offers["label"].to_pylist(), start=1):
@@ -74,7 +76,7 @@ def net_gain(quick: bool) -> Iterator[Record]:
         )
         yield {
             "case": "net_gain", "offer": label, "n_users": n_users, "windows": value.windows,
-            "gain": value.gain.tolist(), "se": value.se.tolist(),
+            "value": value.value.tolist(), "gain": value.gain.tolist(), "se": value.se.tolist(),
             "pulled_forward": value.pulled_forward,
         }  # fmt: skip
 

@@ -8,7 +8,6 @@ with item effects, since a price is known only where something was sold; median 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -57,7 +56,12 @@ def _truncated_poisson_slope(item: NDArray[np.int64], n: Floats, x: Floats) -> f
 
 
 def median_elasticity(lines: pl.DataFrame) -> float:
-    """Median slope over categories; columns category, item, week, price (paid per unit)."""
+    """Median slope over categories.
+
+    Args:
+        lines: columns category, item, day (days since the epoch), price (paid per unit).
+    """
+    lines = lines.with_columns(week=(pl.col("day") + 3) // 7)  # from Monday
     cells = lines.group_by("category", "item", "week").agg(n=pl.len(), p=pl.col("price").mean())
     items = (
         cells.group_by("item")
@@ -79,13 +83,12 @@ def line_moments(lines: pl.DataFrame) -> dict[str, float]:
     """Moments of sampled lines.
 
     Args:
-        lines: columns user, day (days since the epoch), category, item, units, price (paid per
-            unit), has_coupon.
+        lines: columns user, day (days since the epoch), units, has_coupon.
     """
     visits = lines.select("user", "day").unique().sort("user", "day")
     gaps = visits.select(pl.col("day").diff().over("user").alias("gap")).drop_nulls()["gap"]
-    weekday = ((pl.col("day") + 3) % 7).alias("weekday")  # 0 = Monday; the epoch was a Thursday
-    by_day = lines.group_by(weekday).len().sort("weekday")["len"].to_numpy() / lines.height
+    weekday = (lines["day"].to_numpy() + 3) % 7  # 0 = Monday; the epoch was a Thursday
+    by_day = np.bincount(weekday, minlength=7) / lines.height
     names = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
     return {
         "days_between_visits": float(gaps.mean()),  # type: ignore[arg-type]
@@ -93,7 +96,6 @@ def line_moments(lines: pl.DataFrame) -> dict[str, float]:
         "units_per_line": float(lines["units"].clip(upper_bound=20).mean()),  # type: ignore[arg-type]
         "lines_per_household": lines.height / lines["user"].n_unique(),
         "coupon_line_share": float(lines["has_coupon"].mean()),  # type: ignore[arg-type]
-        "median_elasticity": median_elasticity(lines.with_columns(week=(pl.col("day") + 3) // 7)),
         **{f"share_of_{name}": float(s) for name, s in zip(names, by_day, strict=True)},
     }
 
@@ -133,31 +135,31 @@ def journey_moments(directory: Path) -> dict[str, float]:
         .group_by("campaign_type")
         .agg(pl.col("used").fill_null(0.0).mean())
     )
-    return line_moments(lines) | {f"redemption_{t}": float(r) for t, r in rates.iter_rows()}
+    found = line_moments(lines) | {"median_elasticity": median_elasticity(lines)}
+    return found | {f"redemption_{t}": float(r) for t, r in rates.iter_rows()}
 
 
-def market_moments(n_users: int, **settings: Any) -> dict[str, float]:
+def market_moments(n_users: int) -> dict[str, float]:
     """Moments of the default market's lines, thinned like Complete Journey's."""
-    config = MarketConfig(
-        n_users=n_users, history_days=200, horizon_days=_DAYS - 200, start="2017-07-21", **settings
+    config = MarketConfig(  # 2 January 2017, the first day, is a Monday as with promotion weeks
+        n_users=n_users, history_days=200, horizon_days=_DAYS - 200, start="2017-07-21"
     )
     market = MarketSimulator(config=config)
     rows = purchases_of(market.world(), market.user_ids(), np.zeros(n_users, np.int64), None)
     epoch = int(np.datetime64(config.start, "D").astype(np.int64))
     is_seen = stream(0, "bench.simulator.thin").random(len(rows["user"])) < _SAMPLED
     lines = pl.DataFrame({k: rows[k] for k in ("user", "day", "item", "units", "paid", "maker")})
-    return line_moments(
-        lines.filter(pl.Series(is_seen)).select(
-            "user",
-            "item",
-            "units",
-            day=pl.col("day") + epoch,
-            category=pl.col("item") // config.items_per_category,
-            # Complete Journey's price is before a maker's coupon
-            price=(pl.col("paid") + pl.col("maker")) / pl.col("units"),
-            has_coupon=pl.col("maker") > 0,
-        )
+    seen = lines.filter(pl.Series(is_seen)).select(
+        "user",
+        "item",
+        "units",
+        day=pl.col("day") + epoch,
+        category=pl.col("item") // config.items_per_category,
+        # Complete Journey's price is before a maker's coupon
+        price=(pl.col("paid") + pl.col("maker")) / pl.col("units"),
+        has_coupon=pl.col("maker") > 0,
     )
+    return line_moments(seen) | {"median_elasticity": median_elasticity(seen)}
 
 
 def redemption_market(n_users: int) -> dict[str, float]:

@@ -103,6 +103,7 @@ class MarketSimulator:
             worlds: one per scenario.
             arms: `(n, n_scenarios)` arm of each user, 0 = control.
             windows: lengths of outcome windows, days; default `window_days` and `horizon_days`.
+                They end with the horizon at the latest.
 
         Raises:
             DataError: arms of a wrong shape, or an arm that the menu lacks.
@@ -223,7 +224,8 @@ class MarketSimulator:
     ) -> TrueEffects:
         """Potential outcomes of every user under control and each offer given to all.
 
-        With interference they are those of giving the offer to everybody.
+        A random policy with chances `pi` is worth `(pi[:, :, None] * profit).sum(1).mean(0)`. With
+        interference the outcomes are those of giving the offer to everybody.
         """
         spans, n_arms = self.windows(windows), offers.num_rows + 1
         arms = np.tile(np.arange(n_arms), (len(user_ids), 1))

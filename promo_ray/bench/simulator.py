@@ -44,7 +44,7 @@ def speed(quick: bool) -> Iterator[Record]:
 
 def bump(quick: bool) -> Iterator[Record]:
     """Parts of the promotion bump: default, without single effects, by depth."""
-    n_users, n_replicates = (4_000, 2) if quick else (20_000, 8)
+    n_users, n_replicates = (3_000, 2) if quick else (20_000, 4)
     cases: list[tuple[str, float, dict[str, Any]]] = [
         ("default", 0.25, {}),
         ("default", 0.15, {}),
@@ -67,7 +67,7 @@ def bump(quick: bool) -> Iterator[Record]:
 
 def net_gain(quick: bool) -> Iterator[Record]:
     """Gain of each past offer to everybody: window, horizon and what was pulled forward."""
-    n_users, n_replicates = (3_000, 2) if quick else (10_000, 4)
+    n_users, n_replicates = (2_000, 2) if quick else (10_000, 4)
     market = MarketSimulator(config=MarketConfig(n_users=n_users))
     offers = market.past_offers()
     for j, label in enumerate(offers["label"].to_pylist(), start=1):

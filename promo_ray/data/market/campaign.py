@@ -140,7 +140,7 @@ def design_of(config: MarketConfig) -> dict[str, Any]:
         "unit": f"{config.currency} per user in {config.window_days} days",
         "currency": config.currency,
         "control_propensity": config.control_share if config.confounding == 0.0 else None,
-        "note": "simulated day by day; the chances of the offers depend on attr_tier and the wave",
+        "note": "simulated day by day; the chances of the offers depend on attr_loyalty and the wave",
     }
 
 
@@ -164,7 +164,7 @@ def users_of(
     columns: dict[str, Any] = {
         "user_id": pa.array(user_ids, pa.string()),
         "is_consenting": pa.array(np.ones(len(orders), dtype=bool)),
-        "attr_tier": homes.factors[:, 4],
+        "attr_loyalty": homes.factors[:, 4],
         "attr_orders": orders,
         "attr_revenue": revenue / 100.0,
         "attr_units": units,

@@ -158,10 +158,9 @@ def _visitors(
 ) -> Ints:
     """Rows of the users who come."""
     config = world.config
-    since = (day - state.last_visit - 1).astype(np.float32)
-    log_rate = np.float32(calendar(config, day)) - np.float32(config.recency_strength) * np.exp(
-        -since / np.float32(_RECENCY_DAYS)
-    )
+    # In float64 on every path, so that a user's chance never depends on who else is in the chunk.
+    recency = np.exp(-(day - state.last_visit - 1) / _RECENCY_DAYS)
+    log_rate = calendar(config, day) - config.recency_strength * recency
     if day >= 0 and active.n_contacts.any():
         left = np.maximum(config.window_days - 1 - active.since, 0) / 2.0
         rush = 1.0 + config.expiry_strength * np.exp(-left)

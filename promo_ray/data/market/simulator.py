@@ -169,7 +169,7 @@ class MarketSimulator:
         return self.run(user_ids, [world], arms[:, None], windows)[0]
 
     def users(self, user_ids: Sequence[str]) -> pa.Table:
-        """Table `users`: tier, history and, from a real population, its columns."""
+        """Table `users`: loyalty, history and, from a real population, its columns."""
         with_history = [settle(self.world(), chunk, self.population) for chunk in chunks(user_ids)]
         history = np.concatenate([s.history for s in with_history], axis=1)
         homes = households_of(self.config, user_ids, self.population)

@@ -111,7 +111,7 @@ class PromotionBump(NamedTuple):
         return (
             f"bump of {self.bump:.0f} units on {self.base:.0f} ({self.bump / self.base:+.0%}): "
             f"{item:.2f} from other items, {period:.2f} from other periods, {growth:.2f} category "
-            f"growth (se {self.se.max():.2f}); halo on other categories {self.halo:+.0f} units"
+            f"growth (se {self.se.max():.3f}); halo on other categories {self.halo:+.0f} units"
         )
 
 

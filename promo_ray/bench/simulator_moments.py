@@ -27,7 +27,7 @@ _SAMPLED = 0.051
 _DAYS = 289  # of Complete Journey's weeks 1-42
 _WINDOW_DAYS = 40  # a campaign of Complete Journey runs 32 to 62 days
 # What stands for a type's coupons: number of items, rank of the first by demand of its category.
-_TYPES = {"Type A": (16, 0), "Type B": (1, 26), "Type C": (1, 37)}
+_TYPES = {"Type A": (16, 0), "Type B": (1, 21), "Type C": (1, 37)}
 _MIN_LINES = 100  # of a category, for a slope
 _MIN_ITEM = 5  # lines and weeks of an item
 

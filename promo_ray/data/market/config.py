@@ -131,7 +131,7 @@ class MarketConfig:
     expiry_strength: Strength = 0.3
     deal_spread: Strength = 1.0
     redeem_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.135
-    maker_coupon_rate: Share = 0.0105
+    maker_coupon_rate: Share = 0.011
     dog_share: Share = 0.1
     dog_strength: Strength = 0.3
     fatigue_strength: Strength = 0.03

@@ -140,7 +140,7 @@ def design_of(config: MarketConfig) -> dict[str, Any]:
         "unit": f"{config.currency} per user in {config.window_days} days",
         "currency": config.currency,
         "control_propensity": config.control_share if config.confounding == 0.0 else None,
-        "note": "simulated day by day; the chances of the offers depend on attr_loyalty and the wave",
+        "note": "simulated by day; the chances of the offers depend on attr_loyalty and wave",
     }
 
 

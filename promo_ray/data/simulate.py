@@ -1,7 +1,9 @@
 """The shop simulator: users, catalog, history, a randomized past campaign, and the truth.
 
 Every draw belongs to a user's own key, so any subset of users in any order gets the same rows,
-however users are sharded. `Shop` knows the exact expected effect of any offer on any user.
+however users are sharded. `Shop` knows the exact expected effect of any offer on any user in one
+closed form; `MarketSimulator` replays users day by day (stocks at home, reference prices, brand
+switching) and knows the effects on common draws.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from promo_ray.artifacts.campaign_log import SCHEMA as LOG_SCHEMA
 from promo_ray.artifacts.columns import OFFER_TERMS
 from promo_ray.config import config_class
+from promo_ray.data.market import MarketConfig, MarketSimulator, Population
 from promo_ray.data.shop_config import ShopConfig
 from promo_ray.data.shop_events import events_table
 from promo_ray.data.shop_market import catalog_table, market_of
@@ -23,7 +26,14 @@ from promo_ray.data.shop_response import Outcomes, TrueEffects, outcomes_of, tru
 from promo_ray.data.shop_traits import Traits, traits_of, users_table
 from promo_ray.seeding import uniforms
 
-__all__ = ["Outcomes", "Shop", "TrueEffects"]
+__all__ = [
+    "MarketConfig",
+    "MarketSimulator",
+    "Outcomes",
+    "Population",
+    "Shop",
+    "TrueEffects",
+]
 
 _SECONDS_PER_DAY = 86_400.0
 # Past offers, the first ones covering every mechanic: mechanic, depth, amount and threshold as

@@ -21,6 +21,7 @@ from promo_ray.evaluation.report_sections import Section
 from promo_ray.evaluation.report_words import (
     DASH,
     Unit,
+    Verdict,
     count,
     gains_of,
     number,
@@ -98,8 +99,37 @@ def render_report(content: ReportContent) -> str:
 
     The same content gives the same bytes.
     """
-    found = _sections(content)
-    drawings = [block for s in found for block in s.blocks if isinstance(block, Drawing)]
+    reason = _reason(content, "evaluate")
+    return render_page(
+        title=content.title,
+        verdict=verdict(content.estimates, content.checks, content.currency, reason),
+        tiles=_tiles(content),
+        evidence=_evidence(content),
+        sections=_sections(content),
+        footer=_footer(content),
+    )
+
+
+def render_page(
+    *,
+    title: str,
+    verdict: Verdict,
+    tiles: Sequence[tuple[str, str, str]],
+    evidence: str,
+    sections: Sequence[Section],
+    footer: Sequence[tuple[str, str]],
+) -> str:
+    """A page from its parts.
+
+    Args:
+        title: heading.
+        verdict: the answer, first on the page.
+        tiles: label, figure and note of the figures under the verdict.
+        evidence: one line on what the verdict rests on.
+        sections: the rest, in order.
+        footer: name and value of what every figure rests on.
+    """
+    drawings = [block for s in sections for block in s.blocks if isinstance(block, Drawing)]
     charts = dict(zip(map(id, drawings), fragments(drawings), strict=True))
     environment = Environment(
         loader=PackageLoader("promo_ray", "evaluation"),
@@ -110,15 +140,15 @@ def render_report(content: ReportContent) -> str:
         keep_trailing_newline=True,
     )
     environment.tests["drawing"] = lambda block: isinstance(block, Drawing)
-    reason = _reason(content, "evaluate")
     return environment.get_template("report.html.j2").render(
-        title=content.title,
-        verdict=verdict(content.estimates, content.checks, content.currency, reason),
-        tiles=_tiles(content),
-        sections=found,
+        title=title,
+        verdict=verdict,
+        tiles=tiles,
+        evidence=evidence,
+        sections=sections,
         # plotly wrote these fragments and escapes the texts in them
         chart=lambda block: Markup(charts[id(block)]),
-        footer=_footer(content),
+        footer=footer,
     )
 
 
@@ -197,6 +227,21 @@ def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
         note = f"{percent(used[0] / limits[0])} of {money.total(limits[0])}"
         tiles.append(("Planned spend", money.total(used[0]), note))
     return tiles
+
+
+def _evidence(content: ReportContent) -> str:
+    """What the verdict rests on, in one line."""
+    estimates = content.estimates or {}
+    own = (estimates.get("policies") or {}).get("policy") or {}
+    design = estimates.get("design") or (content.data or {}).get("design") or {}
+    n, ess = count(estimates.get("n")), count((own.get("against_none") or {}).get("ess"))
+    if not design or DASH in (n, ess):
+        return ""
+    return (
+        f"By {n} users of a past campaign, {sections.design_words(design)}; {ess} of them count, "
+        "because they got by chance what this plan would give them. "
+        f"Estimator: {estimates.get('estimator')}; {estimates.get('interval')}."
+    )
 
 
 def _footer(content: ReportContent) -> list[tuple[str, str]]:

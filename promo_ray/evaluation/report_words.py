@@ -37,7 +37,13 @@ _CHECKS = {
         "What an offer does is known for sure only after it was tried; for others it is predicted "
         "from their terms.",
     ),
+    "spend": (
+        "Spend as planned",
+        "What the plan costs by the users of the past campaign must not be above the budget.",
+    ),
 }
+# without these nobody can say what a plan earns, whatever the estimate is
+_NEEDED = ("randomized", "sample_ratio", "overlap", "effective_sample")
 
 # policies of the evaluation in plain words
 POLICIES = {
@@ -216,14 +222,19 @@ def verdict(
     main = gains_of(estimates).get("policy")
     withheld = withheld_of(estimates)
     if withheld:
-        text = "Not proven: the log does not say what this plan earns."
-        return Verdict("unproven", "Not proven", text, (f"{withheld}.", *_reasons(checks)))
+        text = "The verdict is withheld: the log does not say what this plan earns."
+        return Verdict("unproven", "Withheld", text, (f"{withheld}.", *_reasons(checks)))
     if not estimates or main is None:
         text = f"Nobody knows yet what this plan earns: {why_missing}."
         return Verdict("unknown", "Not evaluated", text)
     unit = unit_of(estimates, currency)
     gain = f"{'earns' if unit.is_money else 'brings'} {_gain_words(main, estimates, unit)}"
     reasons = _reasons(checks)
+    broken = [c for c in checks or () if not c.get("passed") and c.get("name") in _NEEDED]
+    if broken:
+        text = "The verdict is withheld: the evidence failed a check that it rests on."
+        why = [f"{check_words(str(c['name']))[0]}: {c.get('detail') or 'failed'}." for c in broken]
+        return Verdict("unproven", "Withheld", text, (*why, *reasons))
     if main.high < 0:
         return Verdict("loss", "Loses", f"This plan {gain}.", reasons)
     if main.low <= 0:

@@ -60,8 +60,10 @@ class ReportContent:
         estimates: document `estimates` of the evaluation: `{unit, n, n_users, level?, estimator,
             interval, design, policies: {name: {offered_share, against_none: {value, low, high,
             ess}, against_best_single_to_all: {...}}}, expected_per_user, uplift: [{offer, qini:
-            {value, low, high}, uplift_at_30: {...}}], truth: {served, oracle, oracle_share} or
-            None}`. Values are per user in `unit`, a currency code or a plural such as `visits`.
+            {value, low, high}, uplift_at_30: {...}}], segments: [{segment, n, offered_share,
+            gain: {value, low, high, withheld}}], calibration: {slope, se}, truth: {served,
+            oracle, oracle_share} or None}`. Values are per user in `unit`, a currency code or a
+            plural such as `visits`.
         checks: `[{name, passed, detail}]`.
         curves: rows of table `curves`: `{curve: uplift | gain | calibration, series, x, y, low,
             high}`.
@@ -171,7 +173,7 @@ def _sections(content: ReportContent) -> list[Section]:
     by_segment = (c.solution or {}).get("by_segment")
     plan: list[tuple[str, str, str, Any, Callable[[], Section]]] = [
         ("effect", "What it earns", "evaluate", gains_of(estimates),
-         lambda: evidence.effect(estimates, unit)),
+         lambda: evidence.effect(estimates, unit, k)),
         ("data", "The data", "ingest", c.data or c.quality,
          lambda: sections.data(c.data or {}, c.quality)),
         ("quality", "Data quality", "ingest", c.quality,
@@ -189,7 +191,7 @@ def _sections(content: ReportContent) -> list[Section]:
         ("uplift", "Does the targeting work?", "evaluate", uplift,
          lambda: evidence.uplift(uplift, estimates, unit)),
         ("calibration", "Do predictions come true?", "evaluate", calibration,
-         lambda: evidence.calibration(calibration, unit)),
+         lambda: evidence.calibration(calibration, estimates, unit)),
         ("search", "How the menu was found", "design", c.search,
          lambda: evidence.search(c.search or {}, unit)),
         ("checks", "Checks", "evaluate", c.checks,

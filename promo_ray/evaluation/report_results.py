@@ -1,13 +1,13 @@
 """The report of any results: A/B tests, estimates from logs, curves and checks, without a campaign.
 
 `report` takes results by name, in the order in which they are told, and gives the same kind of
-page as a campaign's. The verdict is that of the first result that can give one. A check that
-failed, or a result that withholds its own, withholds the verdict and says why.
+page as a campaign's. The verdict is that of the first result that can give one. If that result
+withholds it, or a check given beside it failed, the page says why instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from promo_ray.errors import DataError
@@ -24,7 +24,7 @@ from promo_ray.evaluation.report import render_page
 from promo_ray.evaluation.report_evidence import checks as checks_section
 from promo_ray.evaluation.report_results_sections import Lift, Names
 from promo_ray.evaluation.report_sections import Section
-from promo_ray.evaluation.report_words import Unit, Verdict, count
+from promo_ray.evaluation.report_words import Unit, Verdict, check_words, count
 from promo_ray.evaluation.safe_release import Release
 from promo_ray.evaluation.spend_curve import GainCurve
 
@@ -42,7 +42,7 @@ Result = (
     | Check
 )
 
-_SECTIONS = {
+_SECTIONS: Mapping[type, Callable[..., Section]] = {
     AbTest: told.ab_section,
     SequentialTest: told.sequential_section,
     SegmentEffects: told.segments_section,
@@ -63,10 +63,11 @@ class _Facts(NamedTuple):
     ess: float = 0.0
     estimator: str = ""
     interval: str = ""
-    withheld: tuple[str, ...] = ()
+    withheld: str = ""
     lifts: tuple[Lift, ...] = ()
     label: str = ""  # of a result with a verdict of its own words
     sentence: str = ""
+    checks: tuple[Check, ...] = ()
 
 
 def report(
@@ -115,7 +116,8 @@ def report(
     if found:
         sections.append(checks_section([c._asdict() for c in found]))
     main = next((f for r in results.values() if (f := _facts(r, names)) is not None), None)
-    judged = _verdict(main, found, names)
+    given = [*checks, *(r for r in results.values() if isinstance(r, Check))]
+    judged = _verdict(main, given, names)
     design = design or "not told"
     return render_page(
         title=title,
@@ -131,12 +133,12 @@ def _key(i: int) -> str:
     return f"result-{i + 1}"
 
 
-def _scaled(unit: str, results: object) -> Unit:
+def _scaled(unit: str, results: Iterable[Result]) -> Unit:
     """Counts and rates below one half per user are told per 100 users."""
     own = Unit(unit)
     if own.is_money:
         return own
-    levels = [abs(v) for r in results for v in told.levels(r)]  # type: ignore[attr-defined]
+    levels = [abs(v) for r in results for v in told.levels(r)]
     return Unit(unit, 100) if levels and max(levels) < 0.5 else own
 
 
@@ -154,37 +156,38 @@ def _facts(result: Result, names: Names) -> _Facts | None:
         n = sum(a.n for a in result.arms)
         interval = f"{result.level:.0%}, {result.correction} over arms"
         lifts = told.lifts_of(result, names)
-        return _Facts(n, n, result.estimator, interval, result.withheld, lifts)
+        return _Facts(n, n, result.estimator, interval, lifts=lifts, checks=result.checks)
     if isinstance(result, SequentialTest):
         n = int(result.n[-1]) if len(result.n) else 0
         estimator = f"sequential, {result.method.replace('_', ' ')}"
         interval = f"{result.level:.0%}, holds at all looks together"
         lifts = told.looked_lifts(result, names)
-        return _Facts(n, n, estimator, interval, result.withheld, lifts)
+        return _Facts(n, n, estimator, interval, lifts=lifts, checks=result.checks)
     if isinstance(result, Release):
         gain, label = result.gain, "Release" if result.is_released else "Keep the old policy"
         words = "can replace" if result.is_released else "is not shown to beat"
         sentence = f"The new policy {words} the old one: {told.gain_words(gain, names)}."
         is_withheld = result.reason.startswith("withheld: ")
-        reasons = (result.reason.removeprefix("withheld: "),) if is_withheld else ()
+        reasons = result.reason.removeprefix("withheld: ") if is_withheld else ""
         verdict = "better" if result.is_released else "worse" if gain.high < 0 else "not shown"
         lift = Lift("new policy", gain.value, gain.low, gain.high, verdict)
         ends = "two-sided, skewness taken in"
         return _Facts(gain.n, gain.ess, gain.method, ends, reasons, (lift,), label, sentence)
     if isinstance(result, PolicyEstimate):
-        reasons = (result.withheld,) if result.withheld else ()
         lift = Lift("the policy", result.value, result.low, result.high, "estimated")
         sentence = f"The estimate is {told.gain_words(result, names)}."
         ends = "two-sided, skewness taken in"
         return _Facts(
-            result.n, result.ess, result.method, ends, reasons, (lift,), "Estimated", sentence
-        )
+            result.n, result.ess, result.method, ends, result.withheld, (lift,), "Estimated",
+            sentence,
+        )  # fmt: skip
     return None
 
 
 def _verdict(main: _Facts | None, checks: Sequence[Check], names: Names) -> Verdict:
-    failed = tuple(f"{c.name}: {c.detail}" for c in checks if not c.passed)
-    withheld = tuple(dict.fromkeys([*(main.withheld if main else ()), *failed]))
+    found = {*checks, *(main.checks if main else ())}
+    failed = sorted(f"{check_words(c.name)[0]}: {c.detail}" for c in found if not c.passed)
+    withheld = [main.withheld, *failed] if main and main.withheld else failed
     if withheld:
         text = "The verdict is withheld: these data cannot tell."
         reasons = tuple(_sentence(w) for w in withheld)

@@ -14,6 +14,7 @@ from promo_ray.evaluation.calibration import Calibration
 from promo_ray.evaluation.curves import Curve, CurveEstimate
 from promo_ray.evaluation.policy_value import PolicyEstimate
 from promo_ray.evaluation.report_charts import Dot, Drawing
+from promo_ray.evaluation.report_evidence import slope_words
 from promo_ray.evaluation.report_sections import Section, Table
 from promo_ray.evaluation.report_words import DASH, Unit, count, decimal, percent
 from promo_ray.evaluation.safe_release import Release
@@ -101,8 +102,8 @@ def looked_lifts(test: SequentialTest, names: Names) -> tuple[Lift, ...]:
     found = []
     for j, verdict in enumerate(test.verdicts):
         at = int(test.stopped_at[j]) if test.stopped_at[j] >= 0 else -1
-        own = (float(v[at, j]) for v in (test.effect, test.low, test.high))
-        found.append(Lift(names.arm(j + 1), *own, verdict))
+        value, low, high = (float(v[at, j]) for v in (test.effect, test.low, test.high))
+        found.append(Lift(names.arm(j + 1), value, low, high, verdict))
     return tuple(found)
 
 
@@ -129,7 +130,8 @@ def ab_section(key: str, title: str, test: AbTest, names: Names) -> Section:
         f"Estimator: {test.estimator}. A whisker that crosses zero shows no difference. The "
         "variance cut is what covariates took off the error, measured on these rows."
     ]
-    blocks = [_whiskers(lifts_of(test, names), unit), Table(f"{title}, {unit.axis}", columns, rows)]
+    table = Table(f"{title}, {unit.axis}", columns, rows)
+    blocks = [_whiskers(lifts_of(test, names), unit), table]
     return Section(key, title, text, blocks)
 
 
@@ -159,8 +161,8 @@ def sequential_section(key: str, title: str, test: SequentialTest, names: Names)
         f"Looked at {len(test.n)} times by {test.method.replace('_', ' ')}: all looks together "
         f"alarm falsely with a chance of at most {percent(1 - test.level)}."
     ]
-    blocks = [drawing] if drawing else []
-    return Section(key, title, text, [*blocks, Table(f"{title}, {unit.axis}", columns, told)])
+    table = Table(f"{title}, {unit.axis}", columns, told)
+    return Section(key, title, text, [drawing, table] if drawing else [table])
 
 
 def segments_section(key: str, title: str, found: SegmentEffects, names: Names) -> Section:
@@ -292,18 +294,8 @@ def calibration_section(key: str, title: str, found: Calibration, names: Names) 
     ]
     alt = "Observed against predicted effect; points on the dashed line are right."
     drawing = charts.calibration(rows, names.unit, alt)
-    text = [f"{slope_words(found.slope, found.slope_se)}"]
+    text = [slope_words(found.slope, found.slope_se)]
     return Section(key, title, text, [drawing] if drawing else [])
-
-
-def slope_words(slope: float, se: float) -> str:
-    """What the slope of observed on predicted effects says."""
-    if not math.isfinite(slope):
-        return "Predictions do not differ between users, so there is no slope."
-    return (
-        f"One unit more predicted came with {decimal(slope)} units observed (standard error "
-        f"{decimal(se)}): 1 means right in size, below 1 promises too large, 0 no pattern."
-    )
 
 
 def _whiskers(lifts: Any, unit: Unit) -> Drawing:

@@ -234,7 +234,8 @@ def verdict(
     if broken:
         text = "The verdict is withheld: the evidence failed a check that it rests on."
         why = [f"{check_words(str(c['name']))[0]}: {c.get('detail') or 'failed'}." for c in broken]
-        return Verdict("unproven", "Withheld", text, (*why, *reasons))
+        others = [c for c in checks or () if c not in broken]
+        return Verdict("unproven", "Withheld", text, (*why, *_reasons(others)))
     if main.high < 0:
         return Verdict("loss", "Loses", f"This plan {gain}.", reasons)
     if main.low <= 0:

@@ -33,6 +33,7 @@ from promo_ray.evaluation.srm import sample_ratio
 from promo_ray.pipeline.policies import Arms, Log, all_policies, read_log
 from promo_ray.pipeline.report_content import report_content
 from promo_ray.pipeline.scoring import design_of, is_money
+from promo_ray.pipeline.segments import gains_by_segment
 from promo_ray.pipeline.stage import Context, StageResult, current, finished
 from promo_ray.pipeline.truth import oracle, shop_of, spend, true_effects, worth
 from promo_ray.response.orthogonal import aipw_scores
@@ -134,7 +135,7 @@ def _judge(config: EvaluateConfig, context: Context) -> _Judged:
     spend = _spend(log, policies["policy"], tried, config.level)
     checks = [*_checks(log, design, main, limits), _spend_check(spend, limits)]
     scores = aipw_scores(log.arm, log.reward, log.propensity, log.q_hat)
-    curves, measures = _curves(log, menu, tried, scores, config, context.seed)
+    curves, measures, slope = _curves(log, menu, tried, scores, config, context.seed)
     estimates = {
         "unit": design["currency"] if is_money(design) else design["unit"],
         "level": config.level,
@@ -155,6 +156,8 @@ def _judge(config: EvaluateConfig, context: Context) -> _Judged:
         "expected_per_user": limits["expected_per_user"],
         "untried_share": limits["untried_share"],
         "uplift": measures,
+        "calibration": slope,
+        "segments": gains_by_segment(context, log, policies["policy"], config.level),
         "is_proven": all(c.passed for c in checks) and main.low > 0,
         "truth": _truth(log, policies, limits, context),
     }
@@ -249,7 +252,7 @@ def _curves(
     scores: NDArray[np.float64],
     config: EvaluateConfig,
     seed: int,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, float]]:
     rows: list[dict[str, Any]] = []
     measures = []
     labels = tried["label"].to_pylist()
@@ -281,7 +284,7 @@ def _curves(
         level=config.level,
     )
     rows += _calibration_points(found)
-    return rows, measures
+    return rows, measures, {"slope": found.slope, "se": found.slope_se}
 
 
 def _plain_tuple(value: Any) -> dict[str, float]:

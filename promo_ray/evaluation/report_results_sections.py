@@ -131,8 +131,7 @@ def ab_section(key: str, title: str, test: AbTest, names: Names) -> Section:
         "variance cut is what covariates took off the error, measured on these rows."
     ]
     table = Table(f"{title}, {unit.axis}", columns, rows)
-    blocks = [_whiskers(lifts_of(test, names), unit), table]
-    return Section(key, title, text, blocks)
+    return Section(key, title, text, [_whiskers(lifts_of(test, names), unit), table])
 
 
 def sequential_section(key: str, title: str, test: SequentialTest, names: Names) -> Section:

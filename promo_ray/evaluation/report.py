@@ -20,6 +20,7 @@ from promo_ray.evaluation.report_charts import Drawing, fragments
 from promo_ray.evaluation.report_sections import Section
 from promo_ray.evaluation.report_words import (
     DASH,
+    WITHHELD,
     Unit,
     Verdict,
     count,
@@ -102,10 +103,11 @@ def render_report(content: ReportContent) -> str:
     The same content gives the same bytes.
     """
     reason = _reason(content, "evaluate")
+    found = verdict(content.estimates, content.checks, content.currency, reason)
     return render_page(
         title=content.title,
-        verdict=verdict(content.estimates, content.checks, content.currency, reason),
-        tiles=_tiles(content),
+        verdict=found,
+        tiles=[] if found.label == WITHHELD else _tiles(content),
         evidence=_evidence(content),
         sections=_sections(content),
         footer=_footer(content),
@@ -213,7 +215,7 @@ def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
     unit, money = unit_of(content.estimates, content.currency), Unit(content.currency)
     main = gains_of(estimates).get("policy")
     if main is not None:
-        ends = f"{unit.one_user(main.low)} to {unit.one_user(main.high)}"
+        ends = unit.span(main.low, main.high)
         tiles.append((f"Gain {unit.per}", unit.one_user(main.value), ends))
         n = number(estimates.get("n_users"))
         if n is not None:
@@ -221,7 +223,7 @@ def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
             tiles.append((f"Gain over {count(n)} users", unit.total(main.value * n), ends))
         other, _ = rival_of(estimates)
         if other is not None:
-            ends = f"{unit.one_user(other.low)} to {unit.one_user(other.high)}"
+            ends = unit.span(other.low, other.high)
             tiles.append(("Against the best single offer", unit.one_user(other.value), ends))
     solution = content.solution or {}
     limits, used = solution.get("budgets") or (), solution.get("used") or ()
@@ -240,8 +242,8 @@ def _evidence(content: ReportContent) -> str:
     if not design or DASH in (n, ess):
         return ""
     return (
-        f"By {n} users of a past campaign, {sections.design_words(design)}; {ess} of them count, "
-        "because they got by chance what this plan would give them. "
+        f"By {n} users of a past campaign, {sections.design_words(design)}. Effective sample "
+        f"{ess}: about so many got by chance what this plan would give them. "
         f"Estimator: {estimates.get('estimator')}; {estimates.get('interval')}."
     )
 

@@ -115,7 +115,7 @@ def dots_and_whiskers(
             )
         )
     styled(figure, height=90 + 46 * len(dots), x=f"{what}, {unit.axis}")
-    figure.update_xaxes(zeroline=True, zerolinewidth=2)
+    figure.update_xaxes(zeroline=True, zerolinewidth=2, rangemode="tozero")
     words = "; ".join(f"{dot.label} {unit.one_user(dot.value)}" for dot in dots)
     return Drawing(figure, f"{what.capitalize()} {unit.per}: {words}.")
 

@@ -42,7 +42,7 @@ def effect(estimates: Row, unit: Unit, k: int) -> Section:
     for name, gain in gains.items():
         label, own = POLICIES.get(name, name.replace("_", " ")), estimates["policies"][name]
         dots.append(Dot(label, *gain, is_own=name == "policy"))
-        ends = f"{unit.one_user(gain.low)} to {unit.one_user(gain.high)}"
+        ends = unit.span(gain.low, gain.high)
         ess = count((own.get("against_none") or {}).get("ess"))
         rows.append(
             [label, unit.one_user(gain.value), ends, percent(own.get("offered_share")), ess]
@@ -154,7 +154,7 @@ def uplift(curves: Sequence[Row], estimates: Row, unit: Unit) -> Section:
 
 def _ends(estimate: Row, unit: Unit) -> str:
     known = interval_of(estimate)
-    return f"{unit.one_user(known.low)} to {unit.one_user(known.high)}" if known else DASH
+    return unit.span(known.low, known.high) if known else DASH
 
 
 def calibration(curves: Sequence[Row], estimates: Row, unit: Unit) -> Section:
@@ -219,7 +219,7 @@ def search(document: Row, unit: Unit) -> Section:
         [
             title,
             unit.one_user(known.value),
-            f"{unit.one_user(known.low)} to {unit.one_user(known.high)}",
+            unit.span(known.low, known.high),
         ]
         for title, estimate in pairs
         if (known := interval_of(estimate)) is not None

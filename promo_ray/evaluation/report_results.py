@@ -24,7 +24,7 @@ from promo_ray.evaluation.report import render_page
 from promo_ray.evaluation.report_evidence import checks as checks_section
 from promo_ray.evaluation.report_results_sections import Lift, Names
 from promo_ray.evaluation.report_sections import Section
-from promo_ray.evaluation.report_words import Unit, Verdict, check_words, count
+from promo_ray.evaluation.report_words import WITHHELD, Unit, Verdict, broken_words, count, percent
 from promo_ray.evaluation.safe_release import Release
 from promo_ray.evaluation.spend_curve import GainCurve
 
@@ -122,7 +122,7 @@ def report(
     return render_page(
         title=title,
         verdict=judged,
-        tiles=_tiles(main, names),
+        tiles=[] if judged.label == WITHHELD else _tiles(main, names),
         evidence=_evidence(main, design),
         sections=sections or [Section("none", "Results", missing="only checks were given")],
         footer=[("Design", design), *_footer(main), ("Made by", "promo_ray")],
@@ -154,13 +154,15 @@ def _facts(result: Result, names: Names) -> _Facts | None:
     """Facts of a result that gives a verdict, else None."""
     if isinstance(result, AbTest):
         n = sum(a.n for a in result.arms)
-        interval = f"{result.level:.0%}, {result.correction} over arms"
+        interval = percent(result.level)
+        if len(result.arms) > 2:
+            interval += f", p-values adjusted for several arms ({result.correction})"
         lifts = told.lifts_of(result, names)
         return _Facts(n, n, result.estimator, interval, lifts=lifts, checks=result.checks)
     if isinstance(result, SequentialTest):
         n = int(result.n[-1]) if len(result.n) else 0
         estimator = f"sequential, {result.method.replace('_', ' ')}"
-        interval = f"{result.level:.0%}, holds at all looks together"
+        interval = f"{percent(result.level)}, holds at all looks together"
         lifts = told.looked_lifts(result, names)
         return _Facts(n, n, estimator, interval, lifts=lifts, checks=result.checks)
     if isinstance(result, Release):
@@ -186,12 +188,13 @@ def _facts(result: Result, names: Names) -> _Facts | None:
 
 def _verdict(main: _Facts | None, checks: Sequence[Check], names: Names) -> Verdict:
     found = {*checks, *(main.checks if main else ())}
-    failed = sorted(f"{check_words(c.name)[0]}: {c.detail}" for c in found if not c.passed)
-    withheld = [main.withheld, *failed] if main and main.withheld else failed
+    failed = sorted(broken_words(c.name, c.detail) for c in found if not c.passed)
+    own = main.withheld if main else ""
+    withheld = [f"{own[:1].upper()}{own[1:]}."] if own else []
+    withheld += failed
     if withheld:
         text = "The verdict is withheld: these data cannot tell."
-        reasons = tuple(_sentence(w) for w in withheld)
-        return Verdict("unproven", "Withheld", text, reasons)
+        return Verdict("unproven", WITHHELD, text, tuple(withheld))
     if main is None:
         text = "No result here gives a verdict; the sections show what was measured."
         return Verdict("unknown", "No verdict", text)
@@ -257,7 +260,3 @@ def _footer(main: _Facts | None) -> list[tuple[str, str]]:
         ("Estimator", main.estimator),
         ("Interval", main.interval),
     ]
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

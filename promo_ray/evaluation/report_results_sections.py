@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from promo_ray.evaluation import report_charts as charts
@@ -63,8 +64,8 @@ class Lift(NamedTuple):
 
 def ends(estimate: _Ends, unit: Unit) -> str:
     """`1.20 to 3.40`; what is not bounded is said."""
-    low, high = unit.one_user(estimate.low), unit.one_user(estimate.high)
-    return "no interval" if DASH in (low, high) else f"{low} to {high}"
+    is_known = math.isfinite(estimate.low) and math.isfinite(estimate.high)
+    return unit.span(estimate.low, estimate.high) if is_known else "no interval"
 
 
 def gain_words(estimate: PolicyEstimate, names: Names) -> str:
@@ -115,7 +116,7 @@ def ab_section(key: str, title: str, test: AbTest, names: Names) -> Section:
             names.arm(a.arm), count(a.n), unit.one_user(a.mean),
             *([DASH] * 5 if a.arm == 0 else [
                 unit.one_user(a.effect),
-                f"{unit.one_user(a.effect_low)} to {unit.one_user(a.effect_high)}",
+                unit.span(a.effect_low, a.effect_high),
                 percent(a.relative, 1), _p(a.p_adjusted), percent(a.variance_cut, 1),
             ]),
             "" if a.arm == 0 else a.verdict,
@@ -151,7 +152,7 @@ def sequential_section(key: str, title: str, test: SequentialTest, names: Names)
     told = []
     for j, lift in enumerate(looked_lifts(test, names)):
         at = int(test.stopped_at[j])
-        stop = f"look {at + 1} ({count(test.n[at])} users)" if at >= 0 else "no stop"
+        stop = f"look {at + 1} ({count(int(test.n[at]))} users)" if at >= 0 else "no stop"
         ends_ = ends(lift, unit)
         told.append([lift.label, unit.one_user(lift.value), ends_, _p(test.p_value[j]), stop,
                      lift.verdict])  # fmt: skip
@@ -179,7 +180,9 @@ def segments_section(key: str, title: str, found: SegmentEffects, names: Names) 
             rows.append([label, count(n), unit.one_user(lift.value), ends(lift, unit), _p(p),
                          lift.verdict])  # fmt: skip
             lifts.append(lift._replace(label=label))
-    p_values = ", ".join(_p(p) for p in found.heterogeneity_p)
+    p_values = ", ".join(
+        f"{_p(p)} ({names.arm(j + 1)})" for j, p in enumerate(found.heterogeneity_p.tolist())
+    )
     text = [
         "Segments were known before the trial; p-values are adjusted over all of them. That all "
         f"segments have one effect has a p-value of {p_values}: only if it is small, differences "
@@ -231,7 +234,7 @@ def policy_section(key: str, title: str, found: PolicyEstimate, names: Names) ->
     text = ["Estimated from a log of what was done, with the chances that it was done."]
     table = Table(f"{title}, {unit.axis}", ["", ""], rows, 2)
     dot = Lift(title, found.value, found.low, found.high, "")
-    return Section(key, title, text, [_whiskers([dot], unit), table])
+    return Section(key, title, text, [_whiskers([dot], unit, "estimate"), table])
 
 
 def release_section(key: str, title: str, found: Release, names: Names) -> Section:
@@ -297,7 +300,7 @@ def calibration_section(key: str, title: str, found: Calibration, names: Names) 
     return Section(key, title, text, [drawing] if drawing else [])
 
 
-def _whiskers(lifts: Any, unit: Unit) -> Drawing:
+def _whiskers(lifts: Sequence[Lift], unit: Unit, what: str = "difference") -> Drawing:
     dots = [
         Dot(v.label, v.value, v.low, v.high, is_own=True)
         if math.isfinite(v.low) and math.isfinite(v.high)
@@ -305,7 +308,7 @@ def _whiskers(lifts: Any, unit: Unit) -> Drawing:
         for v in lifts
         if math.isfinite(v.value)
     ]
-    return charts.dots_and_whiskers(dots, unit, what="difference")
+    return charts.dots_and_whiskers(dots, unit, what=what)
 
 
 def _p(value: float) -> str:

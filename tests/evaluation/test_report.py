@@ -411,8 +411,11 @@ def test_a_failed_or_missing_check_takes_the_proof_away() -> None:
     failed = [*CHECKS[1:], {"name": "sample_ratio", "passed": False, "detail": "4,000 of 9,000"}]
     found = verdict(_estimates(), failed, "USD", "")
     assert (found.status, found.label) == ("unproven", "Withheld")
-    assert found.reasons == ("Group sizes: 4,000 of 9,000.",)
+    assert len(found.reasons) == 1
+    assert found.reasons[0].startswith("Group sizes: 4,000 of 9,000. Every group must hold")
     assert "$" not in found.sentence
+    html = render_report(replace(full_content(), checks=failed))
+    assert "tiles" not in html[html.index("<header>") : html.index("</header>")]
     failed[-1] = {"name": "tried_offers", "passed": False, "detail": ""}
     found = verdict(_estimates(), failed, "USD", "")
     assert found.reasons == ("Failed checks: Offers tried before.",)
@@ -438,7 +441,7 @@ def test_gains_by_segment_hide_few_users_and_tell_what_is_not_known(full: str) -
     assert "lapsed 61 – not known too few by chance" in text
     assert "unknown fewer than 20 hidden hidden hidden" in text
     assert "One unit more predicted came with 0.83 units observed" in text
-    assert "By 10,000 users of a past campaign, randomized; 2,400 of them count" in text
+    assert "By 10,000 users of a past campaign, randomized. Effective sample 2,400: about" in text
 
 
 def test_rare_outcomes_are_told_per_100_users() -> None:

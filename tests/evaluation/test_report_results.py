@@ -58,7 +58,7 @@ def test_a_proven_test_says_by_how_much_first() -> None:
     size = f"{100 * test[1].effect:.2f}"
     assert f"Proven Mail brings {size} visits more per 100 users than no mail" in head
     assert "By 4,000 users. Design: randomized by user. Estimator: " in head
-    assert "95%" in head
+    assert "interval: 95 %" in head
     assert "Group sizes" in _text(html)
     assert html == report(
         {"Visits": test}, unit="visits", design="randomized by user", arms=("no mail", "mail")

@@ -40,7 +40,8 @@ _CHECKS = {
     ),
     "spend": (
         "Spend as planned",
-        "What the plan costs by the users of the past campaign must not be above the budget.",
+        "What the plan costs by the users of the past campaign must not lie above the budget for "
+        "sure; the ledger holds the budget when offers are given.",
     ),
 }
 # without these nobody can say what a plan earns, whatever the estimate is

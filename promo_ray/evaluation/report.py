@@ -21,7 +21,9 @@ from promo_ray.evaluation.report_charts import Drawing, fragments
 from promo_ray.evaluation.report_sections import Section
 from promo_ray.evaluation.report_words import (
     DASH,
+    WITHHELD,
     Unit,
+    Verdict,
     count,
     gains_of,
     number,
@@ -60,8 +62,10 @@ class ReportContent:
         estimates: document `estimates` of the evaluation: `{unit, n, n_users, level?, estimator,
             interval, design, policies: {name: {offered_share, against_none: {value, low, high,
             ess}, against_best_single_to_all: {...}}}, expected_per_user, uplift: [{offer, qini:
-            {value, low, high}, uplift_at_30: {...}}], truth: {served, oracle, oracle_share} or
-            None}`. Values are per user in `unit`, a currency code or a plural such as `visits`.
+            {value, low, high}, uplift_at_30: {...}}], segments: [{segment, n, offered_share,
+            gain: {value, low, high, withheld}}], calibration: {slope, se}, truth: {served,
+            oracle, oracle_share} or None}`. Values are per user in `unit`, a currency code or a
+            plural such as `visits`.
         checks: `[{name, passed, detail}]`.
         curves: rows of table `curves`: `{curve: uplift | gain | calibration, series, x, y, low,
             high}`.
@@ -104,8 +108,38 @@ def render_report(content: ReportContent) -> str:
 
     The same content gives the same bytes.
     """
-    found = _sections(content)
-    drawings = [block for s in found for block in s.blocks if isinstance(block, Drawing)]
+    reason = _reason(content, "evaluate")
+    found = verdict(content.estimates, content.checks, content.currency, reason)
+    return render_page(
+        title=content.title,
+        verdict=found,
+        tiles=[] if found.label == WITHHELD else _tiles(content),
+        evidence=_evidence(content),
+        sections=_sections(content),
+        footer=_footer(content),
+    )
+
+
+def render_page(
+    *,
+    title: str,
+    verdict: Verdict,
+    tiles: Sequence[tuple[str, str, str]],
+    evidence: str,
+    sections: Sequence[Section],
+    footer: Sequence[tuple[str, str]],
+) -> str:
+    """A page from its parts.
+
+    Args:
+        title: heading.
+        verdict: the answer, first on the page.
+        tiles: label, figure and note of the figures under the verdict.
+        evidence: one line on what the verdict rests on.
+        sections: the rest, in order.
+        footer: name and value of what every figure rests on.
+    """
+    drawings = [block for s in sections for block in s.blocks if isinstance(block, Drawing)]
     charts = dict(zip(map(id, drawings), fragments(drawings), strict=True))
     environment = Environment(
         loader=PackageLoader("promo_ray", "evaluation"),
@@ -116,15 +150,15 @@ def render_report(content: ReportContent) -> str:
         keep_trailing_newline=True,
     )
     environment.tests["drawing"] = lambda block: isinstance(block, Drawing)
-    reason = _reason(content, "evaluate")
     return environment.get_template("report.html.j2").render(
-        title=content.title,
-        verdict=verdict(content.estimates, content.checks, content.currency, reason),
-        tiles=_tiles(content),
-        sections=found,
+        title=title,
+        verdict=verdict,
+        tiles=tiles,
+        evidence=evidence,
+        sections=sections,
         # plotly wrote these fragments and escapes the texts in them
         chart=lambda block: Markup(charts[id(block)]),
-        footer=_footer(content),
+        footer=footer,
     )
 
 
@@ -147,7 +181,7 @@ def _sections(content: ReportContent) -> list[Section]:
     by_segment = (c.solution or {}).get("by_segment")
     plan: list[tuple[str, str, str, Any, Callable[[], Section]]] = [
         ("effect", "What it earns", "evaluate", gains_of(estimates),
-         lambda: evidence.effect(estimates, unit)),
+         lambda: evidence.effect(estimates, unit, k)),
         ("data", "The data", "ingest", c.data or c.quality,
          lambda: sections.data(c.data or {}, c.quality)),
         ("quality", "Data quality", "ingest", c.quality,
@@ -167,7 +201,7 @@ def _sections(content: ReportContent) -> list[Section]:
         ("uplift", "Does the targeting work?", "evaluate", uplift,
          lambda: evidence.uplift(uplift, estimates, unit)),
         ("calibration", "Do predictions come true?", "evaluate", calibration,
-         lambda: evidence.calibration(calibration, unit)),
+         lambda: evidence.calibration(calibration, estimates, unit)),
         ("search", "How the menu was found", "design", c.search,
          lambda: evidence.search(c.search or {}, unit)),
         ("checks", "Checks", "evaluate", c.checks,
@@ -190,7 +224,7 @@ def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
     unit, money = unit_of(content.estimates, content.currency), Unit(content.currency)
     main = gains_of(estimates).get("policy")
     if main is not None:
-        ends = f"{unit.one_user(main.low)} to {unit.one_user(main.high)}"
+        ends = unit.span(main.low, main.high)
         tiles.append((f"Gain {unit.per}", unit.one_user(main.value), ends))
         n = number(estimates.get("n_users"))
         if n is not None:
@@ -198,7 +232,7 @@ def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
             tiles.append((f"Gain over {count(n)} users", unit.total(main.value * n), ends))
         other, _ = rival_of(estimates)
         if other is not None:
-            ends = f"{unit.one_user(other.low)} to {unit.one_user(other.high)}"
+            ends = unit.span(other.low, other.high)
             tiles.append(("Against the best single offer", unit.one_user(other.value), ends))
     solution = content.solution or {}
     limits, used = solution.get("budgets") or (), solution.get("used") or ()
@@ -206,6 +240,21 @@ def _tiles(content: ReportContent) -> list[tuple[str, str, str]]:
         note = f"{percent(used[0] / limits[0])} of {money.total(limits[0])}"
         tiles.append(("Planned spend", money.total(used[0]), note))
     return tiles
+
+
+def _evidence(content: ReportContent) -> str:
+    """What the verdict rests on, in one line."""
+    estimates = content.estimates or {}
+    own = (estimates.get("policies") or {}).get("policy") or {}
+    design = estimates.get("design") or (content.data or {}).get("design") or {}
+    n, ess = count(estimates.get("n")), count((own.get("against_none") or {}).get("ess"))
+    if not design or DASH in (n, ess):
+        return ""
+    return (
+        f"By {n} users of a past campaign, {sections.design_words(design)}. Effective sample "
+        f"{ess}: about so many got by chance what this plan would give them. "
+        f"Estimator: {estimates.get('estimator')}; {estimates.get('interval')}."
+    )
 
 
 def _footer(content: ReportContent) -> list[tuple[str, str]]:

@@ -80,8 +80,10 @@ class Dot(NamedTuple):
     is_own: bool = False
 
 
-def dots_and_whiskers(dots: Sequence[Dot], unit: Unit) -> Drawing:
-    """Gain of each policy against no offers, first on top; exact values as diamonds."""
+def dots_and_whiskers(
+    dots: Sequence[Dot], unit: Unit, *, what: str = "gain against no offers"
+) -> Drawing:
+    """A gain per label, first on top; exact values as diamonds."""
     figure = go.Figure()
     for dot in reversed(dots):
         value = dot.value * unit.scale
@@ -112,10 +114,10 @@ def dots_and_whiskers(dots: Sequence[Dot], unit: Unit) -> Drawing:
                 showlegend=False,
             )
         )
-    styled(figure, height=90 + 46 * len(dots), x=f"gain against no offers, {unit.axis}")
-    figure.update_xaxes(zeroline=True, zerolinewidth=2)
+    styled(figure, height=90 + 46 * len(dots), x=f"{what}, {unit.axis}")
+    figure.update_xaxes(zeroline=True, zerolinewidth=2, rangemode="tozero")
     words = "; ".join(f"{dot.label} {unit.one_user(dot.value)}" for dot in dots)
-    return Drawing(figure, f"Gain against no offers {unit.per}: {words}.")
+    return Drawing(figure, f"{what.capitalize()} {unit.per}: {words}.")
 
 
 def bars(labels: Sequence[str], values: Sequence[float], *, x: str, alt: str) -> Drawing:

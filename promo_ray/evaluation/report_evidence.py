@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from promo_ray.evaluation.report_words import (
     Unit,
     check_words,
     count,
+    decimal,
     gains_of,
     interval_of,
     number,
@@ -33,14 +35,14 @@ _RULES = {
 }
 
 
-def effect(estimates: Row, unit: Unit) -> Section:
+def effect(estimates: Row, unit: Unit, k: int) -> Section:
     """What the plan earns beside what else could be done; promised, evaluated and true."""
     gains, truth = gains_of(estimates), estimates.get("truth") or {}
     dots, rows = [], []
     for name, gain in gains.items():
         label, own = POLICIES.get(name, name.replace("_", " ")), estimates["policies"][name]
         dots.append(Dot(label, *gain, is_own=name == "policy"))
-        ends = f"{unit.one_user(gain.low)} to {unit.one_user(gain.high)}"
+        ends = unit.span(gain.low, gain.high)
         ess = count((own.get("against_none") or {}).get("ess"))
         rows.append(
             [label, unit.one_user(gain.value), ends, percent(own.get("offered_share")), ess]
@@ -59,7 +61,25 @@ def effect(estimates: Row, unit: Unit) -> Section:
     if dots:
         caption = f"Gain against no offers, {unit.axis}"
         blocks = [charts.dots_and_whiskers(dots, unit), Table(caption, columns, rows)]
+    blocks += _by_segment(estimates, unit, k)
     return Section("effect", "What it earns", text, blocks)
+
+
+def _by_segment(estimates: Row, unit: Unit, k: int) -> list[Table]:
+    """Gain of the plan in each segment; those of few users hidden."""
+    rows = []
+    for own in estimates.get("segments") or ():
+        gain, name = own.get("gain") or {}, str(own.get("segment")).replace("_", " ")
+        n = number(own.get("n")) or 0.0
+        cells = ["hidden"] * 3
+        if n >= k and gain.get("withheld"):
+            cells = [percent(own.get("offered_share")), "not known", "too few by chance"]
+        elif n >= k:
+            share, value = percent(own.get("offered_share")), unit.one_user(gain.get("value"))
+            cells = [share, value, _ends(gain, unit)]
+        rows.append([name, users(n, k), *cells])
+    columns = ["Segment", "Users", "Get an offer", f"Gain {unit.per}", "Interval"]
+    return [Table(f"This plan by segment, {unit.axis}", columns, rows)] if rows else []
 
 
 def _promise(estimates: Row, unit: Unit) -> list[str]:
@@ -134,10 +154,10 @@ def uplift(curves: Sequence[Row], estimates: Row, unit: Unit) -> Section:
 
 def _ends(estimate: Row, unit: Unit) -> str:
     known = interval_of(estimate)
-    return f"{unit.one_user(known.low)} to {unit.one_user(known.high)}" if known else DASH
+    return unit.span(known.low, known.high) if known else DASH
 
 
-def calibration(curves: Sequence[Row], unit: Unit) -> Section:
+def calibration(curves: Sequence[Row], estimates: Row, unit: Unit) -> Section:
     """Predicted and observed gain by tenth of the prediction."""
     rows = [r for r in curves if r.get("curve") == "calibration"]
     alt = "Observed against predicted gain by tenth of users; points on the dashed line are right."
@@ -146,7 +166,21 @@ def calibration(curves: Sequence[Row], unit: Unit) -> Section:
         "Users in ten groups by predicted gain. Dots near the dashed line mean that predictions "
         "come true; a flat cloud means that the models cannot tell users apart."
     ]
+    found = estimates.get("calibration") or {}
+    slope, se = number(found.get("slope")), number(found.get("se"))
+    if slope is not None and se is not None:
+        text.append(slope_words(slope, se))
     return Section("calibration", "Do predictions come true?", text, [drawing] if drawing else [])
+
+
+def slope_words(slope: float, se: float) -> str:
+    """What the slope of observed on predicted effects says."""
+    if not math.isfinite(slope):
+        return "Predictions do not differ between users, so there is no slope."
+    return (
+        f"One unit more predicted came with {decimal(slope)} units observed (standard error "
+        f"{decimal(se)}): 1 means right in size, below 1 promises too large, 0 no pattern."
+    )
 
 
 def search(document: Row, unit: Unit) -> Section:
@@ -185,7 +219,7 @@ def search(document: Row, unit: Unit) -> Section:
         [
             title,
             unit.one_user(known.value),
-            f"{unit.one_user(known.low)} to {unit.one_user(known.high)}",
+            unit.span(known.low, known.high),
         ]
         for title, estimate in pairs
         if (known := interval_of(estimate)) is not None

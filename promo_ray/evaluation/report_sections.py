@@ -63,7 +63,8 @@ def data(facts: Row, quality: Row | None) -> Section:
     rows = [[title, str(value)] for title, value in lines if value not in (None, "", DASH)]
     text = [str(note) for note in facts.get("notes") or ()]
     if design.get("note"):
-        text.append(str(design["note"]))
+        note = str(design["note"])
+        text.append(f"{note[:1].upper()}{note[1:].rstrip('.')}.")
     if facts.get("is_simulated"):
         text.insert(0, "The data are simulated: no real person is in them.")
     return Section("data", "The data", text, [Table("What was run on what", ["", ""], rows, 2)])
@@ -280,8 +281,9 @@ def budget(solution: Row, unit: Unit, money: Unit) -> Section:
         text.append(_shadow(_name(name), price, money if is_money else None, unit))
     gap = number(solution.get("gap"))
     if gap is not None:
+        least = np.floor(1e5 * (1 - gap)) / 1e5 if gap > 0 else 1.0  # never more than is certain
         text.append(
-            f"The choice of who gets what is certified: it reaches at least {percent(1 - gap, 3)} "
+            f"The choice of who gets what is certified: it reaches at least {percent(least, 3)} "
             "of the best that any choice could earn by the models within these limits."
         )
     head = ["Budget", "Limit", "Planned", "Used", "Worth of one more"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 DASH = "–"
+WITHHELD = "Withheld"  # label of a verdict that no figure may stand beside
 _GAP = "\u00a0"  # no line break between a number and its sign
 
 _SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "CNY": "CN¥", "INR": "₹"}
@@ -20,7 +21,7 @@ _CHECKS = {
     ),
     "sample_ratio": (
         "Group sizes",
-        "Every group of the past campaign must hold as many users as its plan said. If not, users "
+        "Every group must hold as many users as its plan said. If not, users "
         "were lost on the way and the groups cannot be compared.",
     ),
     "overlap": (
@@ -37,7 +38,14 @@ _CHECKS = {
         "What an offer does is known for sure only after it was tried; for others it is predicted "
         "from their terms.",
     ),
+    "spend": (
+        "Spend as planned",
+        "What the plan costs by the users of the past campaign must not lie above the budget for "
+        "sure; the ledger holds the budget when offers are given.",
+    ),
 }
+# without these nobody can say what a plan earns, whatever the estimate is
+_NEEDED = ("randomized", "sample_ratio", "overlap", "effective_sample")
 
 # policies of the evaluation in plain words
 POLICIES = {
@@ -115,6 +123,11 @@ class Unit:
         """An amount per user, at the scale of the unit."""
         known = number(value)
         return DASH if known is None else self.total(known * self.scale)
+
+    def span(self, low: Any, high: Any) -> str:
+        """Ends of an interval per user; the name of the unit is said once."""
+        least, most = self.one_user(low), self.one_user(high)
+        return f"{least.removesuffix(f' {self.name}')} to {most}"
 
     def total(self, value: Any) -> str:
         """An amount as it is."""
@@ -203,6 +216,12 @@ def check_words(name: str) -> tuple[str, str]:
     return _CHECKS.get(name, (name.replace("_", " ").capitalize(), ""))
 
 
+def broken_words(name: str, detail: str) -> str:
+    """Why a check that failed forbids a verdict, for a merchant."""
+    title, meaning = check_words(name)
+    return f"{title}: {detail.rstrip('.')}. {meaning}".rstrip()
+
+
 def verdict(
     estimates: Mapping[str, Any] | None,
     checks: Sequence[Mapping[str, Any]] | None,
@@ -216,14 +235,20 @@ def verdict(
     main = gains_of(estimates).get("policy")
     withheld = withheld_of(estimates)
     if withheld:
-        text = "Not proven: the log does not say what this plan earns."
-        return Verdict("unproven", "Not proven", text, (f"{withheld}.", *_reasons(checks)))
+        text = "The verdict is withheld: the log does not say what this plan earns."
+        return Verdict("unproven", WITHHELD, text, (f"{withheld}.", *_reasons(checks)))
     if not estimates or main is None:
         text = f"Nobody knows yet what this plan earns: {why_missing}."
         return Verdict("unknown", "Not evaluated", text)
     unit = unit_of(estimates, currency)
     gain = f"{'earns' if unit.is_money else 'brings'} {_gain_words(main, estimates, unit)}"
     reasons = _reasons(checks)
+    broken = [c for c in checks or () if not c.get("passed") and c.get("name") in _NEEDED]
+    if broken:
+        text = "The verdict is withheld: the evidence failed a check that it rests on."
+        why = [broken_words(str(c["name"]), str(c.get("detail") or "failed")) for c in broken]
+        others = [c for c in checks or () if c not in broken]
+        return Verdict("unproven", WITHHELD, text, (*why, *_reasons(others)))
     if main.high < 0:
         return Verdict("loss", "Loses", f"This plan {gain}.", reasons)
     if main.low <= 0:
@@ -235,7 +260,7 @@ def verdict(
     if other is None:
         note = "A comparison with one offer for everyone was not run."
         return Verdict("partly", "Proven against no offers", f"This plan {gain}.", (note,))
-    ends = f"{unit.one_user(other.low)} to {unit.one_user(other.high)}"
+    ends = unit.span(other.low, other.high)
     versus = f"{_more(other.value, unit)} than {rival} ({ends})"
     text = f"This plan {gain}; and {versus}."
     if other.low > 0:
@@ -266,7 +291,7 @@ def _more(value: float, unit: Unit) -> str:
 
 
 def _gain_words(main: Interval, estimates: Mapping[str, Any], unit: Unit) -> str:
-    ends = f"{unit.one_user(main.low)} to {unit.one_user(main.high)}"
+    ends = unit.span(main.low, main.high)
     level = number(estimates.get("level"))
     interval = f"{percent(level)} interval" if level else "interval"
     text = f"{_more(main.value, unit)} than no offers ({interval} {ends})"

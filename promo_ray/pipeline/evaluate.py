@@ -34,6 +34,7 @@ from promo_ray.evaluation.srm import sample_ratio
 from promo_ray.pipeline.policies import Arms, Log, all_policies, open_to, read_log
 from promo_ray.pipeline.report_content import report_content
 from promo_ray.pipeline.scoring import design_of, is_money, limits_of
+from promo_ray.pipeline.segments import gains_by_segment
 from promo_ray.pipeline.stage import Context, StageResult, current, finished
 from promo_ray.pipeline.truth import during, oracle, shop_of, spend, true_effects, worth
 from promo_ray.response.orthogonal import aipw_scores
@@ -136,7 +137,7 @@ def _judge(config: EvaluateConfig, context: Context) -> _Judged:
     spend = _spend(log, policies["policy"], tried, config.level)
     checks = [*_checks(log, design, main, limits), _spend_check(spend, limits)]
     scores = aipw_scores(log.arm, log.reward, log.propensity, log.q_hat)
-    curves, measures = _curves(log, menu, tried, scores, config, context.seed)
+    curves, measures, slope = _curves(log, menu, tried, scores, config, context.seed)
     estimates = {
         "unit": design["currency"] if is_money(design) else design["unit"],
         "level": config.level,
@@ -157,6 +158,8 @@ def _judge(config: EvaluateConfig, context: Context) -> _Judged:
         "expected_per_user": limits["expected_per_user"],
         "untried_share": limits["untried_share"],
         "uplift": measures,
+        "calibration": slope,
+        "segments": gains_by_segment(context, log, policies["policy"], config.level),
         "is_proven": all(c.passed for c in checks) and main.low > 0,
         "truth": _truth(log, policies, limits, context),
     }
@@ -255,7 +258,7 @@ def _curves(
     scores: NDArray[np.float64],
     config: EvaluateConfig,
     seed: int,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, float]]:
     rows: list[dict[str, Any]] = []
     measures = []
     labels = tried["label"].to_pylist()
@@ -287,7 +290,7 @@ def _curves(
         level=config.level,
     )
     rows += _calibration_points(found)
-    return rows, measures
+    return rows, measures, {"slope": found.slope, "se": found.slope_se}
 
 
 def _plain_tuple(value: Any) -> dict[str, float]:

@@ -28,6 +28,7 @@ Floats = NDArray[np.float64]
 PARTS = (*CANDIDATES, "surface")
 N_INNER_FOLDS = 5  # of nuisances, penalties and weights within a fit
 _TERMS = ("mechanic", "depth_rate", "amount", "threshold", "scope", "item_ids")
+_DELIVERY = ("channel", "window_days")  # terms too where a table of offers has them
 _GRID = np.linspace(0.0, 1.0, 11)  # weights of the surface that are tried
 
 
@@ -116,7 +117,13 @@ class ResponseModel:
 
     @classmethod
     def fit(
-        cls, log: TrialLog, offers: pa.Table, seed: int, *, is_net: bool = True
+        cls,
+        log: TrialLog,
+        offers: pa.Table,
+        seed: int,
+        *,
+        is_net: bool = True,
+        scopes: Mapping[str, int] | None = None,
     ) -> ResponseModel:
         """Model from a campaign log.
 
@@ -126,18 +133,20 @@ class ResponseModel:
             seed: seed of the folds within the fit.
             is_net: the outcome is net of the discount. It is then learned before discount, where
                 more depth never does less, and the expected discount is taken off.
+            scopes: see `fit_surface`.
+            scopes: see `fit_surface`.
 
         Raises:
             DataError: bad shape or value, the column of the log named; no row of control, or
                 fewer than 2 rows per fold.
         """
-        trial = _trial(log, offers.num_rows + 1, seed, is_net)
+        trial = trial_of_log(log, offers.num_rows + 1, seed, is_net=is_net)
         balance, shares = balancing_weights(trial)
         mean = cross_fitted_mean(
             trial.x, trial.arm, trial.outcome, balance, trial.folds, trial.n_arms
         )
         own = DrLearner().fit(trial, mean)
-        surface = fit_surface(trial, log.basket, offers, mean)
+        surface = fit_surface(trial, log.basket, offers, mean, scopes)
         scores = pseudo_scores(trial, mean)
         baseline = own.effects.scale.of_mean(mean.out_of_fold)
         losses = _losses(
@@ -280,7 +289,12 @@ def fit_fold(
     return FoldEstimate(*estimate, model.mean_outcome(log.x[own], estimate))
 
 
-def _trial(log: TrialLog, n_arms: int, seed: int, is_net: bool) -> Trial:
+def trial_of_log(log: TrialLog, n_arms: int, seed: int, *, is_net: bool = True) -> Trial:
+    """Checked rows of a log with folds of their own; the outcome is before discount.
+
+    Raises:
+        DataError: see `ResponseModel.fit`.
+    """
     x = finite_matrix(log.x, "x")
     n = len(x)
     arm = arms(log.arm, "arm", n, n_arms)
@@ -322,7 +336,8 @@ def _losses(target: Floats, own: Floats, surface: Floats, weight: Floats) -> Flo
 
 
 def _terms(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in _TERMS if name in OFFER_TERMS.names}
+    delivery = {name: row[name] for name in _DELIVERY if row.get(name) is not None}
+    return {name: row[name] for name in _TERMS if name in OFFER_TERMS.names} | delivery
 
 
 def _place(tried: tuple[dict[str, Any], ...], row: Mapping[str, Any]) -> int:

@@ -69,6 +69,21 @@ def ridge(
     return best[1] if best is not None else Ridge(np.zeros(p), np.zeros((n_folds, p)), 0.0)
 
 
+def ridge_at(
+    design: Floats,
+    target: Floats,
+    weight: Floats,
+    is_shrunk: NDArray[np.bool_],
+    ratio: float,
+) -> Floats:
+    """`(p,)` float64 coefficients of `ridge` on all rows at a penalty ratio that is known."""
+    weighted = design * weight[:, None]
+    gram = weighted.T @ design
+    unit = max(float(np.diag(gram).mean()), np.finfo(np.float64).tiny)
+    penalty = np.diag(unit * np.where(is_shrunk, ratio, _FREE_RATIO))
+    return np.asarray(np.linalg.solve(gram + penalty, weighted.T @ target))
+
+
 def stack_weights(
     components: Floats, target: Floats, weight: Floats, *, is_convex: bool = False
 ) -> Floats:

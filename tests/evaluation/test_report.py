@@ -46,6 +46,12 @@ def _estimates() -> dict[str, Any]:
                 "uplift_at_30": {"value": 2.4, "low": 1.5, "high": 3.3},
             }
         ],
+        "calibration": {"slope": 0.83, "se": 0.12},
+        "segments": [
+            {"segment": "high_frequency", "n": 2104, "offered_share": 0.5, "gain": _gain(2.0, 0.9)},
+            {"segment": "lapsed", "n": 61, "gain": {"withheld": "effective sample size"}},
+            {"segment": "unknown", "n": 9, "offered_share": 0.5, "gain": _gain(9.0, 0.9)},
+        ],
         "truth": {"served": 1.19, "oracle": 1.72, "oracle_share": 0.692},
         "unknown_key": object(),
     }
@@ -402,9 +408,18 @@ def test_the_verdict_follows_the_intervals(change: dict, status: str, words: str
 
 
 def test_a_failed_or_missing_check_takes_the_proof_away() -> None:
-    failed = [*CHECKS[1:], {"name": "sample_ratio", "passed": False, "detail": ""}]
+    failed = [*CHECKS[1:], {"name": "sample_ratio", "passed": False, "detail": "4,000 of 9,000"}]
     found = verdict(_estimates(), failed, "USD", "")
-    assert (found.status, found.reasons) == ("unproven", ("Failed checks: Group sizes.",))
+    assert (found.status, found.label) == ("unproven", "Withheld")
+    assert len(found.reasons) == 1
+    assert found.reasons[0].startswith("Group sizes: 4,000 of 9,000. Every group must hold")
+    assert "$" not in found.sentence
+    html = render_report(replace(full_content(), checks=failed))
+    assert "tiles" not in html[html.index("<header>") : html.index("</header>")]
+    failed[-1] = {"name": "tried_offers", "passed": False, "detail": ""}
+    found = verdict(_estimates(), failed, "USD", "")
+    assert found.reasons == ("Failed checks: Offers tried before.",)
+    assert found.sentence.startswith("Not proven: the estimate is that")
     assert verdict(_estimates(), None, "USD", "").status == "unproven"
 
 
@@ -414,10 +429,19 @@ def test_a_withheld_estimate_is_told_with_its_reason() -> None:
     own = {"value": 3.0, "low": None, "high": None, "ess": 44.0, "withheld": why}
     estimates["policies"]["policy"]["against_none"] = own
     found = verdict(estimates, CHECKS, "USD", "")
-    assert (found.status, found.label) == ("unproven", "Not proven")
+    assert (found.status, found.label) == ("unproven", "Withheld")
     assert found.reasons == (f"E{why[1:]}.",)
     _, text = _read(render_report(ReportContent(title="Few users", estimates=estimates)))
     assert f"Not known: E{why[1:]}." in text
+
+
+def test_gains_by_segment_hide_few_users_and_tell_what_is_not_known(full: str) -> None:
+    _, text = _read(full)
+    assert "high frequency 2,104 50 % $2.00 $1.10 to $2.90" in text
+    assert "lapsed 61 – not known too few by chance" in text
+    assert "unknown fewer than 20 hidden hidden hidden" in text
+    assert "One unit more predicted came with 0.83 units observed" in text
+    assert "By 10,000 users of a past campaign, randomized. Effective sample 2,400: about" in text
 
 
 def test_rare_outcomes_are_told_per_100_users() -> None:

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from planted_trials import DEPTHS, campaign, offers
 
 from promo_ray.response.model import ResponseModel
-from promo_ray.response.offer_features import IS_MONOTONE, N_BASIS, N_FEATURES, pair_features
+from promo_ray.response.offer_features import (
+    IS_MONOTONE,
+    N_BASIS,
+    N_FEATURES,
+    PairFeatures,
+    TermScale,
+    pair_features,
+)
 from promo_ray.response.surface import ResponseSurface
 
 
@@ -16,8 +25,12 @@ def surface() -> ResponseSurface:
     return ResponseModel.fit(campaign(6000, 0).log, DEPTHS, 0).surface
 
 
+def _features(basket: NDArray[np.float64], table: pa.Table, typical: float) -> PairFeatures:
+    return pair_features(np.zeros((len(basket), 0)), basket, table, TermScale(typical))
+
+
 def test_features_have_the_announced_width() -> None:
-    pairs = pair_features(np.array([20.0, 50.0]), DEPTHS, 30.0)
+    pairs = _features(np.array([20.0, 50.0]), DEPTHS, 30.0)
     assert pairs.of_offer(0).shape == (2, N_FEATURES) == (2, len(IS_MONOTONE))
     assert pairs.basis().shape == (2, 3, N_BASIS)
     assert (pairs.of_rows(np.array([-1, -1])) == 0).all()
@@ -32,7 +45,7 @@ def test_savings_follow_the_terms() -> None:
         {"mechanic": "message"},
         {"mechanic": "percent_off", "depth_rate": 0.2, "scope": "Tea"},
     )
-    pairs = pair_features(np.array([40.0, np.nan]), table, 50.0)
+    pairs = _features(np.array([40.0, np.nan]), table, 50.0)
     np.testing.assert_allclose(pairs.saving[0], [0.2, 0.25, 1.0, 0.0, 0.0, 0.05])
     np.testing.assert_allclose(pairs.saving[1], [0.2, 0.2, 1.0, 0.0, 0.0, 0.05])
     np.testing.assert_allclose(pairs.nominal[0], [8.0, 10.0, 40.0, 15.0, 0.0, 2.0])
@@ -43,7 +56,7 @@ def test_threshold_out_of_reach_saves_nothing() -> None:
         {"mechanic": "spend_threshold", "amount": 10.0, "threshold": 30.0},
         {"mechanic": "spend_threshold", "amount": 10.0, "threshold": 400.0},
     )
-    pairs = pair_features(np.array([40.0]), table, 40.0)
+    pairs = _features(np.array([40.0]), table, 40.0)
     assert pairs.reach[0, 0] > 0.85
     assert pairs.reach[0, 1] < 1e-4
     assert pairs.saving[0, 1] < pairs.saving[0, 0] <= 0.25

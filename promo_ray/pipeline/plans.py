@@ -211,7 +211,7 @@ def _rules(name: str, plan: LifecyclePlan, grid: OfferGrid, work: _Work) -> Cons
         words = ", ".join(plan.mechanics).replace("_", " ")
         return f"none of its mechanics ({words}) is among the candidates that the rules allow"
     model = work.sampler.surfaces[0]
-    basket = model.surface.typical_basket if isinstance(model, ResponseModel) else math.nan
+    basket = model.surface.terms.typical_basket if isinstance(model, ResponseModel) else math.nan
     return rules_of(name, plan, grid, base, basket)
 
 

@@ -28,6 +28,7 @@
 #define GROUP 4
 #define MAX_SLOTS 64
 #define MAX_PASSES 60
+#define MAX_BUDGETS 32
 
 typedef struct {
     double price, spend, value;
@@ -182,21 +183,20 @@ EXPORT void promo_menu_scores(int64_t stride, const float *value, const float *c
     }
 }
 
-/* Who takes what at a price per unit of cost and a price per offer given of every slot.
+/* What everyone takes at a price per unit of cost and a price per offer given of every slot.
  *
- * out: 1 + 2 m: net value of all users, then money and number of takers of every slot. Money is
- * summed in float over GROUP users of a lane, then in double. */
-FAST static void split_pass(const Columns *columns, const int16_t *offers, int64_t m,
-                            const float *per_cost, const float *per_offer, double *out)
+ * kind: (n, m) what each of n budgets counts of a slot: 0 nothing, 1 cost, 2 each offer given.
+ * out: 1 + n: net value of all users, then the use of each budget. */
+static inline __attribute__((always_inline)) void
+split(const Columns *columns, const int16_t *offers, int64_t m, const int n, const uint8_t *kind,
+      const float *per_cost, const float *per_offer, double *out)
 {
-    double net[LANES] = {0}, money[MAX_SLOTS][LANES];
-    Masks count[MAX_SLOTS];
-    memset(money, 0, sizeof(double) * LANES * (size_t)m);
-    memset(count, 0, sizeof(Masks) * (size_t)m);
+    double net[LANES] = {0}, use[MAX_BUDGETS][LANES];
+    const Floats one = (Floats){0} + 1.0f;
+    memset(use, 0, sizeof use);
     for (int64_t start = 0; start < columns->stride; start += GROUP * LANES) {
-        Floats best[GROUP] = {0};
-        Masks winner[GROUP];
-        memset(winner, -1, sizeof winner);
+        Floats best[GROUP] = {0}, used[MAX_BUDGETS][GROUP];
+        memset(used, 0, sizeof(Floats) * GROUP * (size_t)n);
         for (int64_t j = 0; j < m; j++) {
             const int64_t at = offers[j] * columns->stride + start;
             for (int g = 0; g < GROUP; g++) {
@@ -206,66 +206,72 @@ FAST static void split_pass(const Columns *columns, const int16_t *offers, int64
                 const Floats mine = value - per_cost[j] * cost - per_offer[j];
                 const Masks wins = mine > best[g];
                 best[g] = (Floats)(((Masks)mine & wins) | ((Masks)best[g] & ~wins));
-                winner[g] = (((Masks){0} + (int32_t)j) & wins) | (winner[g] & ~wins);
+                for (int k = 0; k < n; k++) {
+                    const uint8_t what = kind[k * m + j];
+                    const Masks own = what == 1 ? (Masks)cost : what ? (Masks)one : (Masks){0};
+                    used[k][g] = (Floats)((own & wins) | ((Masks)used[k][g] & ~wins));
+                }
             }
-        }
-        for (int64_t j = 0; j < m; j++) {
-            const int64_t at = offers[j] * columns->stride + start;
-            Floats sum = {0};
-            for (int g = 0; g < GROUP; g++) {
-                Floats cost;
-                memcpy(&cost, columns->cost + at + g * LANES, sizeof cost);
-                const Masks mine = winner[g] == (int32_t)j;
-                sum += (Floats)((Masks)cost & mine);
-                count[j] -= mine;
-            }
-            for (int k = 0; k < LANES; k++)
-                money[j][k] += sum[k];
         }
         for (int g = 0; g < GROUP; g++)
-            for (int k = 0; k < LANES; k++)
-                net[k] += best[g][k];
+            for (int lane = 0; lane < LANES; lane++)
+                net[lane] += best[g][lane];
+        for (int k = 0; k < n; k++)
+            for (int g = 0; g < GROUP; g++)
+                for (int lane = 0; lane < LANES; lane++)
+                    use[k][lane] += used[k][g][lane];
     }
-    memset(out, 0, sizeof(double) * (size_t)(1 + 2 * m));
-    for (int k = 0; k < LANES; k++) {
-        out[0] += net[k];
-        for (int64_t j = 0; j < m; j++) {
-            out[1 + j] += money[j][k];
-            out[1 + m + j] += count[j][k];
-        }
+    memset(out, 0, sizeof(double) * (size_t)(1 + n));
+    for (int lane = 0; lane < LANES; lane++) {
+        out[0] += net[lane];
+        for (int k = 0; k < n; k++)
+            out[1 + k] += use[k][lane];
     }
 }
 
-/* Passes of menus at their own prices; see split_pass.
+/* Their number is known to the compiler where it is small: sums then stay in registers. */
+FAST static void split_pass(const Columns *columns, const int16_t *offers, int64_t m, int n,
+                            const uint8_t *kind, const float *per_cost, const float *per_offer,
+                            double *out)
+{
+    if (n == 2)
+        split(columns, offers, m, 2, kind, per_cost, per_offer, out);
+    else if (n == 3)
+        split(columns, offers, m, 3, kind, per_cost, per_offer, out);
+    else if (n == 4)
+        split(columns, offers, m, 4, kind, per_cost, per_offer, out);
+    else
+        split(columns, offers, m, n, kind, per_cost, per_offer, out);
+}
+
+/* Passes of menus at their own prices; see split.
  *
- * menus: (n_menus, slots) columns, negative = empty. per_cost, per_offer: (n_menus, slots).
- * out: (n_menus, 1 + 2 slots).
+ * menus: (n_menus, slots) columns, negative = empty. kinds: (n_menus, n, slots), n at most
+ * MAX_BUDGETS. per_cost, per_offer: (n_menus, slots). out: (n_menus, 1 + n).
  */
 EXPORT void promo_menu_passes(int64_t stride, const float *value, const float *cost,
-                              int64_t n_menus, int64_t slots, const int16_t *menus,
-                              const float *per_cost, const float *per_offer, double *out)
+                              int64_t n_menus, int64_t slots, const int16_t *menus, int64_t n,
+                              const uint8_t *kinds, const float *per_cost, const float *per_offer,
+                              double *out)
 {
     const Columns columns = {stride, value, cost};
     for (int64_t i = 0; i < n_menus; i++) {
         int16_t offers[MAX_SLOTS];
-        float mine[2][MAX_SLOTS];
-        double found[1 + 2 * MAX_SLOTS], *row = out + (1 + 2 * slots) * i;
+        uint8_t kind[MAX_BUDGETS * MAX_SLOTS];
+        float rates[2][MAX_SLOTS];
         int64_t m = 0, place[MAX_SLOTS];
-        for (int64_t j = 0; j < slots && m < MAX_SLOTS; j++) {
-            if (menus[i * slots + j] < 0)
-                continue;
-            offers[m] = menus[i * slots + j];
-            mine[0][m] = per_cost[i * slots + j];
-            mine[1][m] = per_offer[i * slots + j];
-            place[m++] = j;
-        }
-        split_pass(&columns, offers, m, mine[0], mine[1], found);
-        memset(row, 0, sizeof(double) * (size_t)(1 + 2 * slots));
-        row[0] = found[0];
+        for (int64_t j = 0; j < slots && m < MAX_SLOTS; j++)
+            if (menus[i * slots + j] >= 0)
+                place[m++] = j;
         for (int64_t j = 0; j < m; j++) {
-            row[1 + place[j]] = found[1 + j];
-            row[1 + slots + place[j]] = found[1 + m + j];
+            const int64_t at = i * slots + place[j];
+            offers[j] = menus[at];
+            rates[0][j] = per_cost[at];
+            rates[1][j] = per_offer[at];
+            for (int64_t k = 0; k < n; k++)
+                kind[k * m + j] = kinds[(i * n + k) * slots + place[j]];
         }
+        split_pass(&columns, offers, m, (int)n, kind, rates[0], rates[1], out + (1 + n) * i);
     }
 }
 

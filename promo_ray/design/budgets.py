@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict
 
 from promo_ray.design.genome import MenuSpace
+from promo_ray.design.native import MAX_BUDGETS
 from promo_ray.errors import ConfigError
 
 _MEASURES = ("money", "contacts")
@@ -93,6 +94,8 @@ def budgets_of(given: Budgets, where: str = "budgets") -> tuple[Budget, ...]:
     for budget in found:
         if not isinstance(budget, Budget):
             raise ConfigError(f"{where} must be of Budget; got {budget!r}")
+    if len(found) > MAX_BUDGETS:
+        raise ConfigError(f"{where} must be at most {MAX_BUDGETS}; got {len(found)}")
     names = [b.name for b in found]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"{where} must be at least one, each of another name; got {names}")

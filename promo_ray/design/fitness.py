@@ -220,22 +220,17 @@ class _Store:
         is_open = menus >= 0
         offers = np.where(is_open, self._offer[menus], 0)
         covers = self._budgets.covers[:, offers].transpose(1, 0, 2) & is_open[:, None]
-        is_money = self._budgets.is_money[:, None]
-        money, contacts = ((covers & m).astype(np.float64) for m in (is_money, ~is_money))
+        kinds = np.where(self._budgets.is_money[:, None], 1, 2).astype(np.uint8) * covers
+        sample = (self.value, self.cost) if is_native else self.tensors(device)
+        passes: Any = native.passes if is_native else tensor_passes
 
         def evaluate(rows: NDArray[np.int64], prices: NDArray[np.float64]) -> tuple[Any, Any]:
-            own = menus[rows]
-            rates = [
-                (prices[:, None] @ part[rows])[:, 0].astype(np.float32)
-                for part in (money, contacts)
-            ]
-            if is_native:
-                net, spent, given = native.passes(self.value, self.cost, own, *rates)
-            else:
-                net, spent, given = tensor_passes(*self.tensors(device), own, *rates)
-            use = money[rows] @ spent[:, :, None] + contacts[rows] @ given[:, :, None]
-            worth = net + (rates[0] * spent + rates[1] * given).sum(axis=1)
-            return worth, use[:, :, 0]
+            rates = (
+                (prices[:, None] @ (kinds[rows] == kind))[:, 0].astype(np.float32)
+                for kind in (1, 2)
+            )
+            net, use = passes(*sample, menus[rows], kinds[rows], *rates)
+            return net + (prices * use).sum(axis=1), use
 
         first = np.where(is_open[:, :, None], self.own[menus], 0.0).max(axis=1, initial=0.0)
         return priced(evaluate, self._limit, first, tolerance)

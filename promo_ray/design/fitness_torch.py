@@ -111,32 +111,32 @@ def tensor_passes(
     value: Tensor,
     cost: Tensor,
     menus: NDArray[np.int16],
+    kinds: NDArray[np.uint8],
     per_cost: NDArray[np.float32],
     per_offer: NDArray[np.float32],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Net value, and money and takers of each slot; see `native.passes`."""
-    device, (n, slots) = value.device, menus.shape
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Net value and use of each budget; see `native.passes`."""
+    device, (n, n_budgets, slots) = value.device, kinds.shape
     local = torch.from_numpy(menus.astype(np.int64)).to(device)
-    prices = [torch.from_numpy(a.astype(np.float32)).to(device) for a in (per_cost, per_offer)]
+    kind, *prices = (torch.from_numpy(a).to(device) for a in (kinds, per_cost, per_offer))
     net = torch.zeros(n, dtype=torch.float64, device=device)
-    money = torch.zeros(n, slots, dtype=torch.float64, device=device)
-    count = torch.zeros_like(money)
+    use = torch.zeros(n, n_budgets, dtype=torch.float64, device=device)
     size = max(1, _CHUNK // max(1, value.shape[1]))
     for start in range(0, n, size):
         part = slice(start, start + size)
         own, (rate, fee) = local[part], (p[part] for p in prices)
         best = torch.zeros(len(own), value.shape[1], device=device)
-        winner = torch.full_like(best, -1, dtype=torch.int8)
+        used = torch.zeros(n_budgets, *best.shape, device=device)
         for j in range(slots):
             index = own[:, j].clamp(min=0)
-            mine = value.index_select(0, index) - rate[:, j, None] * cost.index_select(0, index)
-            mine = torch.where(own[:, j, None] >= 0, mine - fee[:, j, None], 0.0)
-            winner[mine > best] = j
-            best = torch.maximum(mine, best)
+            slot_cost = cost.index_select(0, index)
+            mine = value.index_select(0, index) - rate[:, j, None] * slot_cost - fee[:, j, None]
+            wins = (mine > best) & (own[:, j, None] >= 0)
+            best = torch.where(wins, mine, best)
+            for k in range(n_budgets):
+                what = kind[part, k, j, None]
+                counted = torch.where(what == 1, slot_cost, (what == 2).float())
+                used[k] = torch.where(wins, counted, used[k])
         net[part] = best.sum(-1, dtype=torch.float64)
-        for j in range(slots):
-            takes = winner == j
-            used = torch.where(takes, cost.index_select(0, own[:, j].clamp(min=0)), 0.0)
-            money[part, j] = used.sum(-1, dtype=torch.float64)
-            count[part, j] = takes.sum(-1, dtype=torch.float64)
-    return net.cpu().numpy(), money.cpu().numpy(), count.cpu().numpy()
+        use[part] = used.sum(-1, dtype=torch.float64).T
+    return net.cpu().numpy(), use.cpu().numpy()

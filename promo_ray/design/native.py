@@ -19,6 +19,7 @@ Doubles = NDArray[np.float64]
 
 ALIGNED = 64  # users of a column are rounded up to a multiple of this
 MAX_SLOTS = 64
+MAX_BUDGETS = 32
 MAX_COLUMNS = 32_767  # menus hold int16 numbers of columns
 
 _POINTER, _COUNT, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
@@ -30,9 +31,9 @@ def _load() -> Any:
         file = folder / f"_kernel{suffix}"
         if file.exists():
             library = ctypes.CDLL(str(file))
-            sample: list[Any] = [_COUNT, *[_POINTER] * 2, *[_COUNT] * 2, *[_POINTER] * 3]
-            library.promo_menu_scores.argtypes = [*sample, _REAL, _REAL, _POINTER]
-            library.promo_menu_passes.argtypes = [*sample, _POINTER]
+            sample: list[Any] = [_COUNT, *[_POINTER] * 2, *[_COUNT] * 2, _POINTER]
+            library.promo_menu_scores.argtypes = [*sample, *[_POINTER] * 2, _REAL, _REAL, _POINTER]
+            library.promo_menu_passes.argtypes = [*sample, _COUNT, *[_POINTER] * 4]
             library.promo_menu_scores.restype = library.promo_menu_passes.restype = None
             return library
     return None
@@ -78,27 +79,31 @@ def passes(
     value: Floats,
     cost: Floats,
     menus: NDArray[np.int16],
+    kinds: NDArray[np.uint8],
     per_cost: Floats,
     per_offer: Floats,
-) -> tuple[Doubles, Doubles, Doubles]:
-    """Who takes what when every slot has a price per unit of cost and one per offer given.
+) -> tuple[Doubles, Doubles]:
+    """What everyone takes when slots have a price per unit of cost and one per offer given.
 
     Args:
         value: see `scores`.
         cost: see `scores`.
         menus: see `scores`.
+        kinds: `(n, K, slots)` what each of at most `MAX_BUDGETS` budgets counts of a slot:
+            0 nothing, 1 cost, 2 each offer given.
         per_cost: `(n, slots)` float32 >= 0.
         per_offer: `(n, slots)` float32 >= 0.
 
     Returns:
-        `(n,)` value of all users net of both prices; `(n, slots)` money and takers of each slot.
+        `(n,)` value of all users net of both prices, and `(n, K)` use of each budget.
     """
-    menus = np.ascontiguousarray(menus)
-    n, slots = menus.shape
-    own = [np.ascontiguousarray(a, dtype=np.float32) for a in (per_cost, per_offer)]
-    out = np.empty((n, 1 + 2 * slots))
+    menus, kinds = np.ascontiguousarray(menus), np.ascontiguousarray(kinds)
+    per_cost, per_offer = np.ascontiguousarray(per_cost), np.ascontiguousarray(per_offer)
+    n_budgets = kinds.shape[1]
+    out = np.empty((len(menus), 1 + n_budgets))
     kernel.promo_menu_passes(
-        value.shape[1], value.ctypes.data, cost.ctypes.data, n, slots, menus.ctypes.data,
-        *(a.ctypes.data for a in own), out.ctypes.data,
+        value.shape[1], value.ctypes.data, cost.ctypes.data, *menus.shape, menus.ctypes.data,
+        n_budgets, kinds.ctypes.data, per_cost.ctypes.data, per_offer.ctypes.data,
+        out.ctypes.data,
     )  # fmt: skip
-    return out[:, 0], out[:, 1 : 1 + slots], out[:, 1 + slots :]
+    return out[:, 0], out[:, 1:]

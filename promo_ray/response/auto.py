@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from promo_ray.errors import ConfigError
 from promo_ray.execution.threads import single_threaded
 from promo_ray.registry import build, register
-from promo_ray.response.dr_learner import pseudo_scores
+from promo_ray.response.dr_learner import cross_fitted_scores
 from promo_ray.response.effects import Effects, Learner
-from promo_ray.response.nuisance import balancing_weights, cross_fitted_mean
 from promo_ray.response.stacking import stack_toward
 from promo_ray.response.trial import Trial
 
@@ -49,12 +48,14 @@ class AutoEffects:
         parts: their effects; None where no arm gives weight.
         verdicts: per arm but control.
         centers: `(m, k)` float64 mean prediction of each candidate on the rows of the fit.
+        out_of_fold: `(n, m)` float64 effects of the rows of the fit, each without its fold.
     """
 
     names: tuple[str, ...]
     parts: tuple[Effects | None, ...]
     verdicts: tuple[Verdict, ...]
     centers: Floats
+    out_of_fold: Floats
 
     def predict(self, x: Floats) -> Floats:
         """`(n, m)` float64 effects in outcome units."""
@@ -110,14 +111,23 @@ class Auto:
     def learn(self, trial: Trial) -> AutoEffects:
         """See `Learner.learn`."""
         with single_threaded():
-            verdicts = self._verdicts(trial)
-            return self.refit(trial, verdicts)
+            found, targets = self._out_of_fold(trial), _targets(trial)
+            verdicts = tuple(
+                self._verdict(found[:, :, j], targets[:, j], trial.weight)
+                for j in range(trial.n_arms - 1)
+            )
+            whole = self.refit(trial, verdicts, targets)
+        centered = found - np.average(found, axis=1, weights=trial.weight)[:, None, :]
+        weights = np.array([own.weights for own in verdicts])
+        average = np.array([own.average for own in whole.verdicts])
+        return replace(whole, out_of_fold=average + np.einsum("knm,mk->nm", centered, weights))
 
-    def refit(self, trial: Trial, verdicts: tuple[Verdict, ...]) -> AutoEffects:
+    def refit(
+        self, trial: Trial, verdicts: tuple[Verdict, ...], targets: Floats | None = None
+    ) -> AutoEffects:
         """The stack on other rows with weights that were found before; averages are new."""
-        scores = _scores(trial)
-        means = np.average(scores, axis=0, weights=trial.weight)
-        effects = means[1:] - means[0]
+        targets = _targets(trial) if targets is None else targets
+        effects = np.average(targets, axis=0, weights=trial.weight)
         used = [any(own.weights[k] > 0 for own in verdicts) for k in range(len(self.candidates))]
         parts: list[Effects | None] = []
         centers = np.zeros((len(verdicts), len(self.candidates)))
@@ -133,14 +143,7 @@ class Auto:
                 v._replace(average=float(e)) for v, e in zip(verdicts, effects, strict=True)
             ),
             centers=centers,
-        )
-
-    def _verdicts(self, trial: Trial) -> tuple[Verdict, ...]:
-        found = self._out_of_fold(trial)
-        scores = _scores(trial)
-        return tuple(
-            self._verdict(found[:, :, j], scores[:, j + 1] - scores[:, 0], trial.weight)
-            for j in range(trial.n_arms - 1)
+            out_of_fold=np.zeros((0, len(verdicts))),
         )
 
     def _out_of_fold(self, trial: Trial) -> Floats:
@@ -176,10 +179,10 @@ def slope_z(column: Floats, target: Floats, weight: Floats) -> float:
     return slope / error if error > 0 else 0.0
 
 
-def _scores(trial: Trial) -> Floats:
-    weight, _ = balancing_weights(trial)
-    mean = cross_fitted_mean(trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms)
-    return pseudo_scores(trial, mean)
+def _targets(trial: Trial) -> Floats:
+    """`(n, m)` float64 doubly robust scores of the arms minus that of control."""
+    scores = cross_fitted_scores(trial)
+    return np.asarray(scores[:, 1:] - scores[:, :1])
 
 
 def _learner(name: str) -> Learner:

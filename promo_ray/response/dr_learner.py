@@ -205,3 +205,12 @@ class DrLearner:
 def pseudo_scores(trial: Trial, mean: Mean) -> Floats:
     """`(n, n_arms)` float64 doubly robust scores of the arms from a cross-fitted mean outcome."""
     return aipw_scores(trial.arm, trial.outcome, trial.propensity, mean.of_arms)
+
+
+def cross_fitted_scores(trial: Trial, outcome: Boosting = OUTCOME_BOOSTING) -> Floats:
+    """`(n, n_arms)` float64 doubly robust scores; nuisances saw no row of the own fold."""
+    weight, _ = balancing_weights(trial)
+    mean = cross_fitted_mean(
+        trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms, outcome
+    )
+    return pseudo_scores(trial, mean)

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 MARGIN = 10.0  # currency per purchase
 CONTACT = 0.15  # currency per contact
 _SOURCE = "starbucks_promo"
-_OURS = ("auto", "s", "t")
+_OURS = ("auto", "s")
 _PEERS = (
     "t_boosting", "t_linear", "sklift_solo", "sklift_two_ddr", "causalml_x", "causalml_r",
     "econml_dr",

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from promo_ray.errors import ConfigError
 from promo_ray.execution.threads import single_threaded
 from promo_ray.registry import build, register
-from promo_ray.response.dr_learner import cross_fitted_scores
+from promo_ray.response.dr_learner import pseudo_scores
 from promo_ray.response.effects import Effects, Learner
+from promo_ray.response.moderated import Moderated
+from promo_ray.response.nuisance import Mean, balancing_weights, cross_fitted_mean
+from promo_ray.response.relative import Scale
 from promo_ray.response.stacking import stack_toward
 from promo_ray.response.trial import Trial
 
@@ -80,13 +83,14 @@ class Auto:
     """Stack of candidates, pulled toward a prior mix, or the average effect.
 
     Each candidate predicts the rows of every fold from the other folds. The doubly robust scores,
-    whose nuisances saw no own fold either, are regressed on these predictions; the weights are
-    >= 0 and pulled toward `prior`, because the scores are too noisy to tell close candidates
-    apart. The prior leans on the first candidate, whose effect knows one number per arm. If the
-    slope of the scores on the stack is not `min_z` errors above 0, everybody gets the average
-    effect; all that is left is 1/20 of the first candidate, which puts users in an order where
-    an order is needed and hardly moves any effect. Sources: Breiman 1996 for stacking; Nie and
-    Wager 2021, section 4, and Chernozhukov et al. 2018 (arXiv 1712.04802) for the slope.
+    whose nuisances saw no own fold either, are regressed on these predictions, rows weighted by
+    1 / expected outcome, because outcomes scatter with their mean; the weights are >= 0 and
+    pulled toward `prior`, because the scores are too noisy to tell close candidates apart. Half
+    of the prior is on the first candidate, whose effect knows one number per arm. If the slope
+    of the scores on the stack is not `min_z` errors above 0, everybody gets the average effect;
+    all that is left is 1/20 of the first candidate, which puts users in an order where an order
+    is needed and hardly moves any effect. Sources: Breiman 1996 for stacking; Nie and Wager
+    2021, section 4, and Chernozhukov et al. 2018 (arXiv 1712.04802) for the slope.
 
     Attributes:
         candidates: learners that are tried.
@@ -95,8 +99,8 @@ class Auto:
         min_z: evidence of heterogeneity below which the average effect is the answer.
     """
 
-    candidates: tuple[str, ...] = ("proportional", "s", "dr")
-    prior: tuple[float, ...] = (0.5, 0.25, 0.25)
+    candidates: tuple[str, ...] = ("proportional", "s", "x", "moderated")
+    prior: tuple[float, ...] = (0.5, 1 / 6, 1 / 6, 1 / 6)
     pull: float = 0.3
     min_z: float = 1.0
 
@@ -111,28 +115,31 @@ class Auto:
     def learn(self, trial: Trial) -> AutoEffects:
         """See `Learner.learn`."""
         with single_threaded():
-            found, targets = self._out_of_fold(trial), _targets(trial)
+            mean = _mean(trial)
+            found, targets = self._out_of_fold(trial, mean), _targets(trial, mean)
+            scale = Scale.fit(trial.x, mean.model, mean.out_of_fold)
+            precision = trial.weight / scale.of_mean(mean.out_of_fold)
             verdicts = tuple(
-                self._verdict(found[:, :, j], targets[:, j], trial.weight)
+                self._verdict(found[:, :, j], targets[:, j], precision)
                 for j in range(trial.n_arms - 1)
             )
-            whole = self.refit(trial, verdicts, targets)
+            whole = self.refit(trial, verdicts, mean)
         centered = found - np.average(found, axis=1, weights=trial.weight)[:, None, :]
         weights = np.array([own.weights for own in verdicts])
         average = np.array([own.average for own in whole.verdicts])
         return replace(whole, out_of_fold=average + np.einsum("knm,mk->nm", centered, weights))
 
     def refit(
-        self, trial: Trial, verdicts: tuple[Verdict, ...], targets: Floats | None = None
+        self, trial: Trial, verdicts: tuple[Verdict, ...], mean: Mean | None = None
     ) -> AutoEffects:
         """The stack on other rows with weights that were found before; averages are new."""
-        targets = _targets(trial) if targets is None else targets
-        effects = np.average(targets, axis=0, weights=trial.weight)
+        mean = _mean(trial) if mean is None else mean
+        effects = np.average(_targets(trial, mean), axis=0, weights=trial.weight)
         used = [any(own.weights[k] > 0 for own in verdicts) for k in range(len(self.candidates))]
         parts: list[Effects | None] = []
         centers = np.zeros((len(verdicts), len(self.candidates)))
         for k, name in enumerate(self.candidates):
-            parts.append(_learner(name).learn(trial) if used[k] else None)
+            parts.append(_learned(name, trial, mean) if used[k] else None)
             part = parts[-1]
             if part is not None:
                 centers[:, k] = np.average(part.predict(trial.x), axis=0, weights=trial.weight)
@@ -146,14 +153,14 @@ class Auto:
             out_of_fold=np.zeros((0, len(verdicts))),
         )
 
-    def _out_of_fold(self, trial: Trial) -> Floats:
+    def _out_of_fold(self, trial: Trial, mean: Mean) -> Floats:
         """`(k, n, m)` float64 predictions of the candidates for rows that they did not see."""
         found = np.zeros((len(self.candidates), len(trial.arm), trial.n_arms - 1))
         for fold in np.unique(trial.folds):
             own = trial.folds == fold
-            rest = trial.rows(~own)
+            rest, known = trial.rows(~own), mean.without(trial.folds, int(fold))
             for k, name in enumerate(self.candidates):
-                found[k, own] = _learner(name).learn(rest).predict(trial.x[own])
+                found[k, own] = _learned(name, rest, known).predict(trial.x[own])
         return found
 
     def _verdict(self, found: Floats, target: Floats, weight: Floats) -> Verdict:
@@ -179,15 +186,21 @@ def slope_z(column: Floats, target: Floats, weight: Floats) -> float:
     return slope / error if error > 0 else 0.0
 
 
-def _targets(trial: Trial) -> Floats:
+def _mean(trial: Trial) -> Mean:
+    weight, _ = balancing_weights(trial)
+    return cross_fitted_mean(trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms)
+
+
+def _targets(trial: Trial, mean: Mean) -> Floats:
     """`(n, m)` float64 doubly robust scores of the arms minus that of control."""
-    scores = cross_fitted_scores(trial)
+    scores = pseudo_scores(trial, mean)
     return np.asarray(scores[:, 1:] - scores[:, :1])
 
 
-def _learner(name: str) -> Learner:
+def _learned(name: str, trial: Trial, mean: Mean) -> Effects:
+    """Effects of a candidate; the one that starts from the mean outcome is handed it."""
     learner: Learner = build("response", {"method": name})
-    return learner
+    return learner.learn(trial, mean) if isinstance(learner, Moderated) else learner.learn(trial)
 
 
 def _sentence(arm: int, names: tuple[str, ...], verdict: Verdict) -> str:

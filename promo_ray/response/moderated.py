@@ -12,16 +12,17 @@ from promo_ray.registry import register
 from promo_ray.response.boosting import Boosting
 from promo_ray.response.nuisance import (
     OUTCOME_BOOSTING,
+    Mean,
     balancing_weights,
     cross_fitted_mean,
     winsorize,
 )
 from promo_ray.response.relative import Scale
-from promo_ray.response.stacking import PENALTY_RATIOS
 from promo_ray.response.trial import Trial
 
 Floats = NDArray[np.float64]
 
+_RATIOS = (0.1, 1.0, 10.0, 100.0)  # penalties that are tried, over the mean diagonal
 _FREE_RATIO = 1e-3  # penalty of the constants over the mean diagonal: an arm may have no outcome
 _MAX_CHANCE = 0.98
 _MAX_STEPS = 10
@@ -71,12 +72,13 @@ class Moderated:
 
     outcome: Boosting = OUTCOME_BOOSTING
 
-    def learn(self, trial: Trial) -> Shifts:
-        """See `Learner.learn`."""
+    def learn(self, trial: Trial, mean: Mean | None = None) -> Shifts:
+        """See `Learner.learn`; `mean` is the cross-fitted mean outcome if it is at hand."""
         weight, shares = balancing_weights(trial)
-        mean = cross_fitted_mean(
-            trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms, self.outcome
-        )
+        if mean is None:
+            mean = cross_fitted_mean(
+                trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms, self.outcome
+            )
         is_binary = bool(np.isin(trial.outcome, (0.0, 1.0)).all())
         scale = Scale.fit(trial.x, mean.model, mean.out_of_fold)
         baseline = scale.of_mean(mean.out_of_fold)
@@ -145,14 +147,14 @@ class _Rows:
 
 def _ratio(rows: _Rows, folds: NDArray[np.int64], is_shrunk: NDArray[np.bool_]) -> float:
     """Penalty with the smallest loss out of fold."""
-    losses = np.zeros(len(PENALTY_RATIOS))
+    losses = np.zeros(len(_RATIOS))
     for fold in np.unique(folds):
         rest, own = rows.part(folds != fold), rows.part(folds == fold)
         coef = np.zeros(rows.design.shape[1])
-        for k in reversed(range(len(PENALTY_RATIOS))):  # each from the last, more shrunk one
-            coef = rest.fit(PENALTY_RATIOS[k], is_shrunk, coef)
+        for k in reversed(range(len(_RATIOS))):  # each from the last, more shrunk one
+            coef = rest.fit(_RATIOS[k], is_shrunk, coef)
             losses[k] += own.loss(coef)
-    return PENALTY_RATIOS[int(losses.argmin())]
+    return _RATIOS[int(losses.argmin())]
 
 
 def _log_odds(baseline: Floats) -> Floats:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from promo_ray.errors import DataError
 from promo_ray.execution.threads import single_threaded
 from promo_ray.numerics.tree_ensemble import TreeEnsemble
 from promo_ray.response.boosting import Boosting
@@ -24,6 +25,8 @@ Floats = NDArray[np.float64]
 
 OUTCOME_BOOSTING = Boosting()
 _TAIL = 0.995  # quantile of the outcomes that are not 0, beyond which they are cut
+_LEAST_OVERLAP = 0.05  # of its share in all rows: an arm less likely than that is out of reach
+_MAX_LOST = 0.05  # share of rows that may have an arm out of reach
 _MIN_PROPENSITY = 0.01  # estimated ones are kept above; known ones are taken as they are
 
 
@@ -195,21 +198,38 @@ def estimate_propensity(
 
     Returns:
         `(n,)` float64 in [0.01, 1].
+
+    Raises:
+        DataError: no overlap: in over 5 % of the rows some arm is under 1/20 as likely as overall,
+            so that its effect there would be invented.
     """
     spread = x.std(axis=0)
     scaled = (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    found = np.empty(len(arm))
+    found = np.empty((len(arm), n_arms))
     for fold in np.unique(folds):
         own = folds == fold
         shares = np.bincount(arm[~own], minlength=n_arms) / max(1, int((~own).sum()))
-        found[own] = shares[arm[own]]
+        found[own] = shares
         if not x.shape[1] or np.count_nonzero(shares) < 2:
             continue
         model = LogisticRegression(C=0.1, max_iter=200)
         with single_threaded():
             model.fit(scaled[~own], arm[~own])
             probs = model.predict_proba(scaled[own])
-        full = np.zeros((int(own.sum()), n_arms))
-        full[:, model.classes_] = probs
-        found[own] = full[np.arange(len(full)), arm[own]]
-    return np.clip(found, _MIN_PROPENSITY, 1.0)
+        found[own] = 0.0
+        found[np.ix_(own, model.classes_)] = probs
+    _check_overlap(found, arm)
+    return np.clip(found[np.arange(len(arm)), arm], _MIN_PROPENSITY, 1.0)
+
+
+def _check_overlap(probs: Floats, arm: NDArray[np.int64]) -> None:
+    shares = np.bincount(arm, minlength=probs.shape[1]) / max(1, len(arm))
+    is_out = probs < _LEAST_OVERLAP * shares
+    lost = is_out.mean(axis=0) if len(arm) else np.zeros(len(shares))
+    if is_out.any(axis=1).mean() > _MAX_LOST:
+        worst = int(lost.argmax())
+        raise DataError(
+            f"no overlap: arm {worst} has next to no chance in {lost[worst]:.0%} of the rows; "
+            "leave out the rows that could not get every arm",
+            where="propensity",
+        )

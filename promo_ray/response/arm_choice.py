@@ -4,7 +4,8 @@ The largest of several noisy effects is a biased choice: taken at its word it mo
 a good arm for nothing. So the rule starts from the single arm with the best average and lets go
 of it only for users whose predicted advantage elsewhere is large enough. How large is settled by
 the doubly robust gain of leaving, on users that the predictions did not see: of a few thresholds
-the one whose lower bound is highest is taken, and none at all if no bound is above 0. Sources:
+whose gain has a lower bound above 0 the one with the highest gain is taken, and none if there is
+none. Sources:
 Athey and Wager 2021 (arXiv 1702.02896) for the value of a policy by such scores; Thomas et al.
 2015 for asking for a bound.
 """
@@ -90,7 +91,7 @@ def choose_rule(
         threshold = float(above[at]) if at < len(above) else 0.0
         leaves = advantage > threshold
         gain, error = _mean(np.where(leaves, gains, 0.0), weight, user)
-        if gain - reach * error > rule.low:
+        if gain - reach * error > 0 and gain > rule.gain:
             left = float(np.average(leaves, weights=weight))
             rule = ArmRule(base, threshold, gain, gain - reach * error, left, cost)
     return rule

@@ -86,17 +86,20 @@ class Auto:
     whose nuisances saw no own fold either, are regressed on these predictions, rows weighted by
     1 / expected outcome, because outcomes scatter with their mean; the weights are >= 0 and
     pulled toward `prior`, because the scores are too noisy to tell close candidates apart. Half
-    of the prior is on the first candidate, whose effect knows one number per arm. If the slope
-    of the scores on the stack is not `min_z` errors above 0, everybody gets the average effect;
-    all that is left is 1/20 of the first candidate, which puts users in an order where an order
-    is needed and hardly moves any effect. Sources: Breiman 1996 for stacking; Nie and Wager
-    2021, section 4, and Chernozhukov et al. 2018 (arXiv 1712.04802) for the slope.
+    of the prior is on the first candidate, whose effect knows one number per arm. More has to be
+    earned twice: if what the stack says beyond the first candidate has a slope not `min_z` errors
+    above 0, the first candidate stands alone; if the slope on that is not either, everybody gets
+    the average effect. All that is left then is 1/20 of the first candidate: no evidence, but an
+    order of users where one is needed, and hardly a change of any effect.
+
+    Sources: Breiman 1996 for stacking; Nie and Wager 2021, section 4, and Chernozhukov et al.
+    2018 (arXiv 1712.04802) for the slope.
 
     Attributes:
         candidates: learners that are tried.
         prior: weight of each candidate before any evidence, >= 0.
         pull: strength of the pull toward `prior`.
-        min_z: evidence of heterogeneity below which the average effect is the answer.
+        min_z: evidence, in standard errors, below which the simpler answer is taken.
     """
 
     candidates: tuple[str, ...] = ("proportional", "s", "x", "moderated")
@@ -167,7 +170,14 @@ class Auto:
         columns = found.T - np.average(found, axis=1, weights=weight)
         centered = target - np.average(target, weights=weight)
         z = np.array([slope_z(column, centered, weight) for column in columns.T])
-        weights = stack_toward(columns, centered, weight, np.array(self.prior), self.pull)
+        prior = np.array(self.prior)
+        weights = stack_toward(columns, centered, weight, prior, self.pull)
+        beyond = _beyond(columns @ weights, columns[:, 0], weight)
+        if slope_z(beyond, centered, weight) < self.min_z:
+            only = stack_toward(
+                columns[:, :1], centered, weight, prior.sum(keepdims=True), self.pull
+            )
+            weights = np.concatenate([only, np.zeros(len(prior) - 1)])
         stack_z = slope_z(columns @ weights, centered, weight)
         is_average = stack_z < self.min_z
         if is_average:
@@ -184,6 +194,13 @@ def slope_z(column: Floats, target: Floats, weight: Floats) -> float:
     slope = float(side @ target) / size
     error = float(np.sqrt(((side * (target - slope * column)) ** 2).sum())) / size
     return slope / error if error > 0 else 0.0
+
+
+def _beyond(stack: Floats, first: Floats, weight: Floats) -> Floats:
+    """What is left of a stack without its projection on one candidate."""
+    side = weight * first
+    size = float(side @ first)
+    return stack - first * (float(side @ stack) / size) if size > 0 else stack
 
 
 def _mean(trial: Trial) -> Mean:

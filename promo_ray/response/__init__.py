@@ -4,15 +4,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from promo_ray.response.blocks import TrialBlock, fit_over_blocks
     from promo_ray.response.response_models import response_scores
     from promo_ray.response.surface import ResponseSurface
     from promo_ray.response.uplift_model import UpliftModel
 
-__all__ = ["ResponseSurface", "UpliftModel", "response_scores"]
+__all__ = [
+    "ResponseSurface",
+    "TrialBlock",
+    "UpliftModel",
+    "fit_over_blocks",
+    "response_scores",
+]
 
 _HOMES = {
     "ResponseSurface": "surface",
+    "TrialBlock": "blocks",
     "UpliftModel": "uplift_model",
+    "fit_over_blocks": "blocks",
     "response_scores": "response_models",
 }
 

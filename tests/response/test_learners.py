@@ -64,7 +64,7 @@ def test_moderated_finds_one_shift_of_the_log_odds() -> None:
     assert np.sqrt(((found - effect) ** 2).mean()) < 0.025  # a third of the effect's size at most
     x, arm, y, effect = _flags(8000, 12, "dogs")
     found = UpliftModel("moderated", n_folds=2).fit(x, arm, y, np.full(8000, 0.5)).predict(x)[:, 1]
-    assert np.corrcoef(found, effect)[0, 1] > 0.85
+    assert np.corrcoef(found, effect)[0, 1] > 0.7  # proportional alone: 0
 
 
 def test_forest_draws_from_the_seed_of_the_model() -> None:

@@ -100,7 +100,7 @@ def test_intervals_hold_the_effect_and_shrink_with_the_level() -> None:
     assert (low <= narrow_low).all()
     assert (narrow_high <= high).all()
     inside = (low[:, 1:] <= fresh.effect) & (fresh.effect <= high[:, 1:])
-    assert inside.mean() > 0.8  # a line that is cut at 3 standard deviations
+    assert inside.mean() > 0.93  # over users, not of each one
     again = UpliftModel("linear_dr", n_folds=2)
     again.fit(data.x, data.arm, data.outcome, data.propensity)
     assert again.predict_interval(fresh.x)[0].tobytes() == low.tobytes()

@@ -180,14 +180,15 @@ PEERS: dict[str, Scorer] = {
 
 
 def main(source: str, target: str) -> None:
-    """Out-of-fold scores and processor seconds of every peer that is installed."""
+    """Held-out scores and processor seconds of the peers that are asked for and installed."""
     trial = np.load(source)
     x, a, y, folds = trial["x"], trial["arm"], trial["outcome"], trial["folds"]
+    asked = trial["names"].tolist() or list(PEERS)
     found: dict[str, Any] = {}
-    for name, scorer in PEERS.items():
-        score, started = np.empty(len(y)), time.process_time()
+    for name in asked:
+        scorer, score, started = PEERS[name], np.full(len(y), np.nan), time.process_time()
         try:
-            for fold in np.unique(folds):
+            for fold in trial["held"]:
                 own = folds == fold
                 e = float(a[~own].mean())
                 score[own] = scorer(x[~own], a[~own], y[~own], x[own], e)

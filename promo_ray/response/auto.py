@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,9 @@ from promo_ray.execution.threads import single_threaded
 from promo_ray.registry import build, register
 from promo_ray.response.dr_learner import pseudo_scores
 from promo_ray.response.effects import Effects, Learner
-from promo_ray.response.nuisance import balancing_weights, cross_fitted_mean
+from promo_ray.response.moderated import Moderated
+from promo_ray.response.nuisance import Mean, balancing_weights, cross_fitted_mean
+from promo_ray.response.relative import Scale
 from promo_ray.response.stacking import stack_toward
 from promo_ray.response.trial import Trial
 
@@ -49,12 +51,14 @@ class AutoEffects:
         parts: their effects; None where no arm gives weight.
         verdicts: per arm but control.
         centers: `(m, k)` float64 mean prediction of each candidate on the rows of the fit.
+        out_of_fold: `(n, m)` float64 effects of the rows of the fit, each without its fold.
     """
 
     names: tuple[str, ...]
     parts: tuple[Effects | None, ...]
     verdicts: tuple[Verdict, ...]
     centers: Floats
+    out_of_fold: Floats
 
     def predict(self, x: Floats) -> Floats:
         """`(n, m)` float64 effects in outcome units."""
@@ -79,23 +83,27 @@ class Auto:
     """Stack of candidates, pulled toward a prior mix, or the average effect.
 
     Each candidate predicts the rows of every fold from the other folds. The doubly robust scores,
-    whose nuisances saw no own fold either, are regressed on these predictions; the weights are
-    >= 0 and pulled toward `prior`, because the scores are too noisy to tell close candidates
-    apart. The prior leans on the first candidate, whose effect knows one number per arm. If the
-    slope of the scores on the stack is not `min_z` errors above 0, everybody gets the average
-    effect; all that is left is 1/20 of the first candidate, which puts users in an order where
-    an order is needed and hardly moves any effect. Sources: Breiman 1996 for stacking; Nie and
-    Wager 2021, section 4, and Chernozhukov et al. 2018 (arXiv 1712.04802) for the slope.
+    whose nuisances saw no own fold either, are regressed on these predictions, rows weighted by
+    1 / expected outcome, because outcomes scatter with their mean; the weights are >= 0 and
+    pulled toward `prior`, because the scores are too noisy to tell close candidates apart. Half
+    of the prior is on the first candidate, whose effect knows one number per arm. More has to be
+    earned twice: if what the stack says beyond the first candidate has a slope not `min_z` errors
+    above 0, the first candidate stands alone; if the slope on that is not either, everybody gets
+    the average effect. All that is left then is 1/20 of the first candidate: no evidence, but an
+    order of users where one is needed, and hardly a change of any effect.
+
+    Sources: Breiman 1996 for stacking; Nie and Wager 2021, section 4, and Chernozhukov et al.
+    2018 (arXiv 1712.04802) for the slope.
 
     Attributes:
         candidates: learners that are tried.
         prior: weight of each candidate before any evidence, >= 0.
         pull: strength of the pull toward `prior`.
-        min_z: evidence of heterogeneity below which the average effect is the answer.
+        min_z: evidence, in standard errors, below which the simpler answer is taken.
     """
 
-    candidates: tuple[str, ...] = ("proportional", "s", "dr")
-    prior: tuple[float, ...] = (0.5, 0.25, 0.25)
+    candidates: tuple[str, ...] = ("proportional", "s", "x", "moderated")
+    prior: tuple[float, ...] = (0.5, 1 / 6, 1 / 6, 1 / 6)
     pull: float = 0.3
     min_z: float = 1.0
 
@@ -110,19 +118,31 @@ class Auto:
     def learn(self, trial: Trial) -> AutoEffects:
         """See `Learner.learn`."""
         with single_threaded():
-            verdicts = self._verdicts(trial)
-            return self.refit(trial, verdicts)
+            mean = _mean(trial)
+            found, targets = self._out_of_fold(trial, mean), _targets(trial, mean)
+            scale = Scale.fit(trial.x, mean.model, mean.out_of_fold)
+            precision = trial.weight / scale.of_mean(mean.out_of_fold)
+            verdicts = tuple(
+                self._verdict(found[:, :, j], targets[:, j], precision)
+                for j in range(trial.n_arms - 1)
+            )
+            whole = self.refit(trial, verdicts, mean)
+        centered = found - np.average(found, axis=1, weights=trial.weight)[:, None, :]
+        weights = np.array([own.weights for own in verdicts])
+        average = np.array([own.average for own in whole.verdicts])
+        return replace(whole, out_of_fold=average + np.einsum("knm,mk->nm", centered, weights))
 
-    def refit(self, trial: Trial, verdicts: tuple[Verdict, ...]) -> AutoEffects:
+    def refit(
+        self, trial: Trial, verdicts: tuple[Verdict, ...], mean: Mean | None = None
+    ) -> AutoEffects:
         """The stack on other rows with weights that were found before; averages are new."""
-        scores = _scores(trial)
-        means = np.average(scores, axis=0, weights=trial.weight)
-        effects = means[1:] - means[0]
+        mean = _mean(trial) if mean is None else mean
+        effects = np.average(_targets(trial, mean), axis=0, weights=trial.weight)
         used = [any(own.weights[k] > 0 for own in verdicts) for k in range(len(self.candidates))]
         parts: list[Effects | None] = []
         centers = np.zeros((len(verdicts), len(self.candidates)))
         for k, name in enumerate(self.candidates):
-            parts.append(_learner(name).learn(trial) if used[k] else None)
+            parts.append(_learned(name, trial, mean) if used[k] else None)
             part = parts[-1]
             if part is not None:
                 centers[:, k] = np.average(part.predict(trial.x), axis=0, weights=trial.weight)
@@ -133,31 +153,31 @@ class Auto:
                 v._replace(average=float(e)) for v, e in zip(verdicts, effects, strict=True)
             ),
             centers=centers,
+            out_of_fold=np.zeros((0, len(verdicts))),
         )
 
-    def _verdicts(self, trial: Trial) -> tuple[Verdict, ...]:
-        found = self._out_of_fold(trial)
-        scores = _scores(trial)
-        return tuple(
-            self._verdict(found[:, :, j], scores[:, j + 1] - scores[:, 0], trial.weight)
-            for j in range(trial.n_arms - 1)
-        )
-
-    def _out_of_fold(self, trial: Trial) -> Floats:
+    def _out_of_fold(self, trial: Trial, mean: Mean) -> Floats:
         """`(k, n, m)` float64 predictions of the candidates for rows that they did not see."""
         found = np.zeros((len(self.candidates), len(trial.arm), trial.n_arms - 1))
         for fold in np.unique(trial.folds):
             own = trial.folds == fold
-            rest = trial.rows(~own)
+            rest, known = trial.rows(~own), mean.without(trial.folds, int(fold))
             for k, name in enumerate(self.candidates):
-                found[k, own] = _learner(name).learn(rest).predict(trial.x[own])
+                found[k, own] = _learned(name, rest, known).predict(trial.x[own])
         return found
 
     def _verdict(self, found: Floats, target: Floats, weight: Floats) -> Verdict:
         columns = found.T - np.average(found, axis=1, weights=weight)
         centered = target - np.average(target, weights=weight)
         z = np.array([slope_z(column, centered, weight) for column in columns.T])
-        weights = stack_toward(columns, centered, weight, np.array(self.prior), self.pull)
+        prior = np.array(self.prior)
+        weights = stack_toward(columns, centered, weight, prior, self.pull)
+        beyond = _beyond(columns @ weights, columns[:, 0], weight)
+        if slope_z(beyond, centered, weight) < self.min_z:
+            only = stack_toward(
+                columns[:, :1], centered, weight, prior.sum(keepdims=True), self.pull
+            )
+            weights = np.concatenate([only, np.zeros(len(prior) - 1)])
         stack_z = slope_z(columns @ weights, centered, weight)
         is_average = stack_z < self.min_z
         if is_average:
@@ -176,15 +196,28 @@ def slope_z(column: Floats, target: Floats, weight: Floats) -> float:
     return slope / error if error > 0 else 0.0
 
 
-def _scores(trial: Trial) -> Floats:
+def _beyond(stack: Floats, first: Floats, weight: Floats) -> Floats:
+    """What is left of a stack without its projection on one candidate."""
+    side = weight * first
+    size = float(side @ first)
+    return stack - first * (float(side @ stack) / size) if size > 0 else stack
+
+
+def _mean(trial: Trial) -> Mean:
     weight, _ = balancing_weights(trial)
-    mean = cross_fitted_mean(trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms)
-    return pseudo_scores(trial, mean)
+    return cross_fitted_mean(trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms)
 
 
-def _learner(name: str) -> Learner:
+def _targets(trial: Trial, mean: Mean) -> Floats:
+    """`(n, m)` float64 doubly robust scores of the arms minus that of control."""
+    scores = pseudo_scores(trial, mean)
+    return np.asarray(scores[:, 1:] - scores[:, :1])
+
+
+def _learned(name: str, trial: Trial, mean: Mean) -> Effects:
+    """Effects of a candidate; the one that starts from the mean outcome is handed it."""
     learner: Learner = build("response", {"method": name})
-    return learner
+    return learner.learn(trial, mean) if isinstance(learner, Moderated) else learner.learn(trial)
 
 
 def _sentence(arm: int, names: tuple[str, ...], verdict: Verdict) -> str:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from promo_ray.registry import register
 from promo_ray.response.boosting import Boosting
-from promo_ray.response.dr_learner import pseudo_scores
-from promo_ray.response.nuisance import OUTCOME_BOOSTING, balancing_weights, cross_fitted_mean
+from promo_ray.response.dr_learner import cross_fitted_scores
+from promo_ray.response.nuisance import OUTCOME_BOOSTING
 from promo_ray.response.trial import Trial
 
 Floats = NDArray[np.float64]
@@ -44,10 +44,6 @@ class Constant:
 
     def learn(self, trial: Trial) -> ConstantEffects:
         """See `Learner.learn`."""
-        weight, _ = balancing_weights(trial)
-        mean = cross_fitted_mean(
-            trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms, self.outcome
-        )
-        scores = pseudo_scores(trial, mean)
+        scores = cross_fitted_scores(trial, self.outcome)
         means = np.average(scores, axis=0, weights=trial.weight)
         return ConstantEffects(effects=means[1:] - means[0])

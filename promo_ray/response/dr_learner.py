@@ -92,10 +92,17 @@ class ArmEffects:
 
 
 class FittedEffects(NamedTuple):
-    """Effects, and what was predicted for each row without its fold, `(n, m)` float64."""
+    """Effects and how they came about.
+
+    Attributes:
+        effects: effects of all arms.
+        out_of_fold: `(n, m)` float64 prediction of each row without its fold.
+        ratios: `(m,)` float64 penalty of each arm's line, see `stacking.ridge`.
+    """
 
     effects: ArmEffects
     out_of_fold: Floats
+    ratios: Floats
 
 
 class _Arm(NamedTuple):
@@ -105,6 +112,7 @@ class _Arm(NamedTuple):
     tree_weight: float
     stack: Floats
     out_of_fold: Floats
+    ratio: float
 
 
 @register("dr")
@@ -158,7 +166,11 @@ class DrLearner:
             tree_weight=np.array([f.tree_weight for f in found]),
             stack=np.stack([f.stack for f in found]),
         )
-        return FittedEffects(effects, np.stack([f.out_of_fold for f in found], axis=1))
+        return FittedEffects(
+            effects,
+            np.stack([f.out_of_fold for f in found], axis=1),
+            np.array([f.ratio for f in found]),
+        )
 
     def learn(self, trial: Trial) -> ArmEffects:
         """See `Learner.learn`."""
@@ -198,10 +210,25 @@ class DrLearner:
         stack = np.zeros(len(CANDIDATES))
         stack[: len(mix)] = mix
         return _Arm(
-            float(mix[0] * constant.coef[0]), coef, trees_all, tree_weight, stack, components @ mix
+            constant=float(mix[0] * constant.coef[0]),
+            coef=coef,
+            trees=trees_all,
+            tree_weight=tree_weight,
+            stack=stack,
+            out_of_fold=components @ mix,
+            ratio=linear.ratio,
         )
 
 
 def pseudo_scores(trial: Trial, mean: Mean) -> Floats:
     """`(n, n_arms)` float64 doubly robust scores of the arms from a cross-fitted mean outcome."""
     return aipw_scores(trial.arm, trial.outcome, trial.propensity, mean.of_arms)
+
+
+def cross_fitted_scores(trial: Trial, outcome: Boosting = OUTCOME_BOOSTING) -> Floats:
+    """`(n, n_arms)` float64 doubly robust scores; nuisances saw no row of the own fold."""
+    weight, _ = balancing_weights(trial)
+    mean = cross_fitted_mean(
+        trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms, outcome
+    )
+    return pseudo_scores(trial, mean)

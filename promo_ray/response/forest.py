@@ -12,9 +12,9 @@ from sklearn.tree import DecisionTreeRegressor
 from promo_ray.errors import ConfigError
 from promo_ray.registry import register
 from promo_ray.response.boosting import Boosting
-from promo_ray.response.dr_learner import pseudo_scores
+from promo_ray.response.dr_learner import cross_fitted_scores
 from promo_ray.response.effects import ColumnEffects
-from promo_ray.response.nuisance import OUTCOME_BOOSTING, balancing_weights, cross_fitted_mean
+from promo_ray.response.nuisance import OUTCOME_BOOSTING
 from promo_ray.response.trial import Trial
 from promo_ray.seeding import derive, stream
 
@@ -75,11 +75,7 @@ class Forest:
 
     def learn(self, trial: Trial) -> ColumnEffects:
         """See `Learner.learn`."""
-        weight, _ = balancing_weights(trial)
-        mean = cross_fitted_mean(
-            trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms, self.outcome
-        )
-        scores = pseudo_scores(trial, mean)
+        scores = cross_fitted_scores(trial, self.outcome)
         return ColumnEffects(
             of_arms=tuple(
                 self._bag(trial, scores[:, a] - scores[:, 0], a) for a in range(1, trial.n_arms)
@@ -91,12 +87,12 @@ class Forest:
 
     def _tree(self, trial: Trial, target: Floats, arm: int, number: int) -> HonestTree:
         """One tree on halves of a half: a quarter of the rows splits, a quarter gives values."""
-        part = stream(0, "forest", arm, number).integers(0, 4, len(target))
+        part = stream(trial.seed, "forest", arm, number).integers(0, 4, len(target))
         grow, fill = np.flatnonzero(part == 0), np.flatnonzero(part == 1)
         tree = DecisionTreeRegressor(
             min_samples_leaf=min(self.min_samples_leaf, max(1, len(grow))),
             max_features=self.max_features,
-            random_state=derive(0, "forest.splits", arm, number),
+            random_state=derive(trial.seed, "forest.splits", arm, number),
         )
         tree.fit(trial.x[grow], target[grow], sample_weight=trial.weight[grow])
         leaf, size = tree.apply(trial.x[fill]), tree.tree_.node_count

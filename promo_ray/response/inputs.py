@@ -74,14 +74,29 @@ def propensities(
         n_arms: number of arms.
 
     Raises:
-        DataError: a probability outside (0, 1], another shape, or a row that does not sum to 1.
+        DataError: a probability outside (0, 1], another shape, a row that does not sum to 1, or an
+            arm without a chance in a row.
     """
     array = _floats(values, name)
+    if np.isnan(array).any():
+        bad = int(np.argwhere(np.isnan(array))[0][0])
+        raise DataError(
+            f"must be known in every row; row {bad} has none (leave them all out to have them "
+            "estimated)",
+            where=name,
+        )
     if array.ndim == 2:
         if array.shape != (len(arm), n_arms):
             raise DataError(f"must be ({len(arm)}, {n_arms}); got {array.shape}", where=name)
         if not np.allclose(array.sum(axis=1), 1.0, atol=1e-6):
             raise DataError("rows must sum to 1", where=name)
+        if len(array) and array.min() <= 0:
+            bad, lost = (int(i) for i in np.argwhere(array <= 0)[0])
+            raise DataError(
+                f"no overlap: arm {lost} has chance {array[bad, lost]:g} in row {bad}; leave out "
+                "the rows that could not get every arm",
+                where=name,
+            )
         array = array[np.arange(len(arm)), arm]
     array = finite_vector(array, name, len(arm))
     if len(array) and not (array.min() > 0 and array.max() <= 1):

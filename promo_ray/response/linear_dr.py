@@ -8,9 +8,9 @@ import numpy as np
 
 from promo_ray.registry import register
 from promo_ray.response.boosting import Boosting
-from promo_ray.response.dr_learner import pseudo_scores
+from promo_ray.response.dr_learner import cross_fitted_scores
 from promo_ray.response.effects import ColumnEffects, Line, spread_of, standardized
-from promo_ray.response.nuisance import OUTCOME_BOOSTING, balancing_weights, cross_fitted_mean
+from promo_ray.response.nuisance import OUTCOME_BOOSTING
 from promo_ray.response.stacking import ridge
 from promo_ray.response.trial import Trial
 
@@ -31,11 +31,7 @@ class LinearDr:
 
     def learn(self, trial: Trial) -> ColumnEffects:
         """See `Learner.learn`."""
-        weight, _ = balancing_weights(trial)
-        mean = cross_fitted_mean(
-            trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms, self.outcome
-        )
-        scores = pseudo_scores(trial, mean)
+        scores = cross_fitted_scores(trial, self.outcome)
         center, spread = trial.x.mean(axis=0), spread_of(trial.x)
         z = standardized(trial.x, center, spread)
         is_shrunk = np.arange(z.shape[1]) > 0

@@ -65,7 +65,7 @@ def ridge(
         error = target - np.einsum("np,np->n", design, fold_coefs[folds])
         loss = float(weight @ error**2)
         if best is None or loss < best[0]:
-            best = (loss, Ridge(np.linalg.solve(gram + penalty, side), fold_coefs, ratio))
+            best = (loss, Ridge(solve_ridge(gram, side, ratio, is_shrunk), fold_coefs, ratio))
     return best[1] if best is not None else Ridge(np.zeros(p), np.zeros((n_folds, p)), 0.0)
 
 
@@ -78,10 +78,14 @@ def ridge_at(
 ) -> Floats:
     """`(p,)` float64 coefficients of `ridge` on all rows at a penalty ratio that is known."""
     weighted = design * weight[:, None]
-    gram = weighted.T @ design
+    return solve_ridge(weighted.T @ design, weighted.T @ target, ratio, is_shrunk)
+
+
+def solve_ridge(gram: Floats, side: Floats, ratio: float, is_shrunk: NDArray[np.bool_]) -> Floats:
+    """`(p,)` float64 ridge coefficients of a Gram matrix and its right side; see `ridge`."""
     unit = max(float(np.diag(gram).mean()), np.finfo(np.float64).tiny)
     penalty = np.diag(unit * np.where(is_shrunk, ratio, _FREE_RATIO))
-    return np.asarray(np.linalg.solve(gram + penalty, weighted.T @ target))
+    return np.asarray(np.linalg.solve(gram + penalty, side))
 
 
 def stack_weights(

@@ -25,6 +25,7 @@ class Trial(NamedTuple):
         folds: `(n,)` int64 fold of the row's user.
         n_arms: arms, control included.
         n_folds: folds.
+        seed: of what a learner draws.
     """
 
     x: NDArray[np.float64]
@@ -36,6 +37,7 @@ class Trial(NamedTuple):
     folds: NDArray[np.int64]
     n_arms: int
     n_folds: int
+    seed: int = 0
 
     def rows(self, which: NDArray[np.bool_]) -> Trial:
         """The rows where `which` `(n,)` bool holds."""
@@ -113,4 +115,5 @@ def check_trial(
         folds=folds_of(groups, n, n_folds, seed),
         n_arms=k,
         n_folds=n_folds,
+        seed=seed,
     )

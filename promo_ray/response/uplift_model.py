@@ -11,9 +11,10 @@ from scipy.stats import t as student_t
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.numerics.tree_ensemble import TreeEnsemble
 from promo_ray.registry import build
+from promo_ray.response.arm_choice import ArmRule, choose_rule
 from promo_ray.response.auto import Auto, AutoEffects
 from promo_ray.response.boosting import Boosting
-from promo_ray.response.dr_learner import CANDIDATES, ArmEffects
+from promo_ray.response.dr_learner import CANDIDATES, ArmEffects, cross_fitted_scores
 from promo_ray.response.effects import Effects
 from promo_ray.response.features import Encoder
 from promo_ray.response.inputs import arms, finite_vector, group_codes, propensities
@@ -35,6 +36,15 @@ class _Fitted(NamedTuple):
     cost: TreeEnsemble | None
     trial: Trial
     user: NDArray[np.int64]
+
+
+class _OutOfFold(NamedTuple):
+    """Effects that are known for these rows only."""
+
+    found: Floats
+
+    def predict(self, x: Floats) -> Floats:
+        return self.found
 
 
 class UpliftModel:
@@ -62,7 +72,7 @@ class UpliftModel:
 
         Args:
             learner: method of the family `response`.
-            random_state: seed of the folds and of the halves behind intervals.
+            random_state: seed of the folds, of the halves behind intervals and of forests.
             n_folds: folds of the cross-fitting, >= 2.
             hyperparameters: of the learner.
         """
@@ -124,6 +134,7 @@ class UpliftModel:
             folds=folds,
             n_arms=n_arms,
             n_folds=self.n_folds,
+            seed=self.random_state,
         )
         _check_folds(trial)
         own_cost = None if discount is None else _fit_cost(trial)
@@ -181,6 +192,36 @@ class UpliftModel:
         reach = float(student_t.ppf(0.5 + level / 2, _N_HALVES - 1)) * error
         return value - reach, value + reach
 
+    def rule(self, cost: ArrayLike | None = None, level: float = 0.95) -> ArmRule:
+        """The best single arm, left only by users for whom the data support another.
+
+        Args:
+            cost: `(n_arms,)` cost of each arm per user, outcome units; 0 if None.
+            level: of the lower bound on the gain of leaving, in (0, 1).
+
+        Returns:
+            The rule with its gain out of fold; `rule.arms(model.predict(x))` applies it.
+
+        Raises:
+            ConfigError: a level outside (0, 1).
+            DataError: not fitted, or a cost of another shape.
+        """
+        if not 0 < level < 1:
+            raise ConfigError(f"level must lie in (0, 1); got {level!r}")
+        fitted = self._fitted()
+        own = np.zeros(self.n_arms) if cost is None else finite_vector(cost, "cost", self.n_arms)
+        trial = fitted.trial
+        net = trial._replace(outcome=trial.outcome - trial.cost)
+        effects = self._net(fitted, trial.x, _OutOfFold(self._out_of_fold(fitted)))
+        scores = cross_fitted_scores(net)
+        return choose_rule(effects, scores, trial.weight, fitted.user, own, level)
+
+    def policy(
+        self, x: ArrayLike, cost: ArrayLike | None = None, level: float = 0.95
+    ) -> NDArray[np.int64]:
+        """`(n,)` int64 arm for each row of `x` by `rule(cost, level)`; see there."""
+        return self.rule(cost, level).arms(self.predict(x))
+
     def predict_cost(self, x: ArrayLike) -> Floats:
         """`(n, n_arms)` float64 expected discount of each arm; 0 without `cost` in `fit`."""
         fitted = self._fitted()
@@ -222,6 +263,17 @@ class UpliftModel:
             return fitted.learner.refit(half, fitted.effects.verdicts)
         effects: Effects = fitted.learner.learn(half)
         return effects
+
+    def _out_of_fold(self, fitted: _Fitted) -> Floats:
+        """`(n, n_arms - 1)` effects of the rows of the fit from models that saw no own fold."""
+        if isinstance(fitted.effects, AutoEffects):
+            return fitted.effects.out_of_fold
+        trial = fitted.trial
+        found = np.empty((len(trial.arm), self.n_arms - 1))
+        for fold in np.unique(trial.folds):
+            own = trial.folds == fold
+            found[own] = fitted.learner.learn(trial.rows(~own)).predict(trial.x[own])
+        return found
 
     def _net(self, fitted: _Fitted, features: Floats, effects: Effects) -> Floats:
         gross = np.column_stack([np.zeros(len(features)), effects.predict(features)])

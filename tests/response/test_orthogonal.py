@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from planted_trials import trial
 
+from promo_ray.errors import DataError
 from promo_ray.response.nuisance import (
     arm_outcomes,
     balancing_weights,
@@ -88,3 +89,10 @@ def test_heavy_tail_is_cut_for_the_nuisance_only() -> None:
     assert mean.out_of_fold.mean() == pytest.approx(1.0, abs=0.1)
     scores = aipw_scores(np.zeros(5000, int), y, np.ones(5000), mean.of_arms)
     assert scores.mean() == pytest.approx(y.mean())
+
+
+def test_arms_that_never_meet_are_refused() -> None:
+    x = np.random.default_rng(3).normal(size=(2000, 2))
+    arm = (x[:, 0] > 0).astype(int)
+    with pytest.raises(DataError, match=r"no overlap: arm \d has next to no chance"):
+        estimate_propensity(x, arm, folds_of(None, 2000, 2, 0), 2)

@@ -94,6 +94,8 @@ def test_arms_survive_a_round_trip_bit_by_bit() -> None:
         ({"outcome": np.full(300, np.inf)}, "outcome"),
         ({"propensity": np.zeros(300)}, "propensity"),
         ({"propensity": np.full(300, 1.5)}, "propensity"),
+        ({"propensity": np.full(300, np.nan)}, "propensity"),
+        ({"propensity": np.tile([0.5, 0.5, 0.0], (300, 1))}, "propensity"),
         ({"cost": np.full(300, np.nan)}, "cost"),
         ({"groups": ["a", "b"]}, "groups"),
     ],

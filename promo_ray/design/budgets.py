@@ -133,9 +133,11 @@ def rows_of(given: float | BudgetRows | None, n_offers: int) -> BudgetRows:
     """Budgets on variants; a number limits the money per user on all of them.
 
     Raises:
-        ConfigError: a number that is negative or NaN, or budgets of other variants.
+        ConfigError: a number that is negative or NaN, too many budgets, or of other variants.
     """
     if isinstance(given, BudgetRows):
+        if len(given.names) > MAX_BUDGETS:
+            raise ConfigError(f"budgets must be at most {MAX_BUDGETS}; got {len(given.names)}")
         if given.covers.shape[1] != n_offers:
             raise ConfigError(
                 f"budgets must be of {n_offers} variants; got {given.covers.shape[1]}"

@@ -21,6 +21,7 @@ ALIGNED = 64  # users of a column are rounded up to a multiple of this
 MAX_SLOTS = 64
 MAX_BUDGETS = 32
 MAX_COLUMNS = 32_767  # menus hold int16 numbers of columns
+_VERSION = 2  # of the arguments of `_kernel.c`
 
 _POINTER, _COUNT, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 
@@ -31,6 +32,9 @@ def _load() -> Any:
         file = folder / f"_kernel{suffix}"
         if file.exists():
             library = ctypes.CDLL(str(file))
+            version = getattr(library, "promo_menu_version", None)
+            if version is None or version() != _VERSION:  # built from other sources
+                return None
             sample: list[Any] = [_COUNT, *[_POINTER] * 2, *[_COUNT] * 2, _POINTER]
             library.promo_menu_scores.argtypes = [*sample, *[_POINTER] * 2, _REAL, _REAL, _POINTER]
             library.promo_menu_passes.argtypes = [*sample, _COUNT, *[_POINTER] * 4]

@@ -38,13 +38,9 @@ class _Fitted(NamedTuple):
     user: NDArray[np.int64]
 
 
-class _OutOfFold(NamedTuple):
-    """Effects that are known for these rows only."""
-
-    found: Floats
-
-    def predict(self, x: Floats) -> Floats:
-        return self.found
+class _Half(NamedTuple):
+    effects: Effects
+    cost: TreeEnsemble | None
 
 
 class UpliftModel:
@@ -82,7 +78,7 @@ class UpliftModel:
         self.hyperparameters = hyperparameters
         self.n_arms = 0
         self._fit: _Fitted | None = None
-        self._halves: tuple[Effects, ...] = ()
+        self._halves: tuple[_Half, ...] = ()
 
     def fit(
         self,
@@ -158,16 +154,16 @@ class UpliftModel:
         """
         fitted = self._fitted()
         features = fitted.encoder.transform(x)
-        return self._net(fitted, features, fitted.effects)
+        return self._net(features, fitted.effects.predict(features), fitted.cost)
 
     def predict_interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
         """Interval of each effect.
 
-        The learner is fitted again on 20 halves of the users; the spread of a half around the
-        whole is the standard error (half-sampling; Politis and Romano 1994), weights of a stack
-        held fixed. It tells how far another sample of users would have led, not what the
-        learner cannot express: damping pulls single users toward the average. The first call
-        takes the fits.
+        The learner and the expected discount are fitted again on 20 halves of the users; the
+        spread of a half around the whole is the standard error (half-sampling; Politis and Romano
+        1994), weights of a stack held fixed. It tells how far another sample of users would have
+        led, not what the learner cannot express: damping pulls single users toward the average.
+        The first call takes the fits.
 
         Args:
             x: `(n, d)` features as in `fit`.
@@ -186,8 +182,10 @@ class UpliftModel:
         if not self._halves:
             self._halves = tuple(self._half(fitted, b) for b in range(_N_HALVES))
         features = fitted.encoder.transform(x)
-        value = self._net(fitted, features, fitted.effects)
-        draws = np.stack([self._net(fitted, features, half) for half in self._halves])
+        value = self._net(features, fitted.effects.predict(features), fitted.cost)
+        draws = np.stack(
+            [self._net(features, h.effects.predict(features), h.cost) for h in self._halves]
+        )
         error = np.sqrt(((draws - value) ** 2).mean(axis=0))
         reach = float(student_t.ppf(0.5 + level / 2, _N_HALVES - 1)) * error
         return value - reach, value + reach
@@ -212,7 +210,7 @@ class UpliftModel:
         own = np.zeros(self.n_arms) if cost is None else finite_vector(cost, "cost", self.n_arms)
         trial = fitted.trial
         net = trial._replace(outcome=trial.outcome - trial.cost)
-        effects = self._net(fitted, trial.x, _OutOfFold(self._out_of_fold(fitted)))
+        effects = self._out_of_fold(fitted)
         scores = cross_fitted_scores(net)
         return choose_rule(effects, scores, trial.weight, fitted.user, own, level)
 
@@ -225,7 +223,7 @@ class UpliftModel:
     def predict_cost(self, x: ArrayLike) -> Floats:
         """`(n, n_arms)` float64 expected discount of each arm; 0 without `cost` in `fit`."""
         fitted = self._fitted()
-        return self._cost(fitted, fitted.encoder.transform(x))
+        return self._cost(fitted.encoder.transform(x), fitted.cost)
 
     @property
     def choice(self) -> str:
@@ -254,37 +252,41 @@ class UpliftModel:
             raise DataError("fit must be called first", where="UpliftModel")
         return self._fit
 
-    def _half(self, fitted: _Fitted, number: int) -> Effects:
-        """The learner on half of the users."""
+    def _half(self, fitted: _Fitted, number: int) -> _Half:
+        """The learner and the expected discount on half of the users."""
         names = keys_of(str(u) for u in range(int(fitted.user.max()) + 1))
         draws = uniforms(self.random_state, f"response.half.{number}", names)[:, 0]
         half = fitted.trial.rows(draws[fitted.user] < 0.5)
+        cost = None if fitted.cost is None else _fit_cost(half)
         if isinstance(fitted.learner, Auto) and isinstance(fitted.effects, AutoEffects):
-            return fitted.learner.refit(half, fitted.effects.verdicts)
-        effects: Effects = fitted.learner.learn(half)
-        return effects
+            return _Half(fitted.learner.refit(half, fitted.effects.verdicts), cost)
+        return _Half(fitted.learner.learn(half), cost)
 
     def _out_of_fold(self, fitted: _Fitted) -> Floats:
-        """`(n, n_arms - 1)` effects of the rows of the fit from models that saw no own fold."""
-        if isinstance(fitted.effects, AutoEffects):
-            return fitted.effects.out_of_fold
+        """`(n, n_arms)` net effects of the rows of the fit from models that saw no own fold."""
         trial = fitted.trial
-        found = np.empty((len(trial.arm), self.n_arms - 1))
+        found = np.empty((len(trial.arm), self.n_arms))
         for fold in np.unique(trial.folds):
             own = trial.folds == fold
-            found[own] = fitted.learner.learn(trial.rows(~own)).predict(trial.x[own])
+            rest = trial.rows(~own)
+            if isinstance(fitted.effects, AutoEffects):
+                gross = fitted.effects.out_of_fold[own]
+            else:
+                gross = fitted.learner.learn(rest).predict(trial.x[own])
+            cost = None if fitted.cost is None else _fit_cost(rest)
+            found[own] = self._net(trial.x[own], gross, cost)
         return found
 
-    def _net(self, fitted: _Fitted, features: Floats, effects: Effects) -> Floats:
-        gross = np.column_stack([np.zeros(len(features)), effects.predict(features)])
-        return gross if fitted.cost is None else gross - self._cost(fitted, features)
+    def _net(self, features: Floats, gross: Floats, cost: TreeEnsemble | None) -> Floats:
+        """`(n, n_arms)` effects less the expected discount, from the effects before it."""
+        return np.column_stack([np.zeros(len(features)), gross]) - self._cost(features, cost)
 
-    def _cost(self, fitted: _Fitted, features: Floats) -> Floats:
+    def _cost(self, features: Floats, cost: TreeEnsemble | None) -> Floats:
         found = np.zeros((len(features), self.n_arms))
-        if fitted.cost is not None:
+        if cost is not None:
             for arm in range(1, self.n_arms):
                 own = with_arm(features, np.full(len(features), arm), self.n_arms)
-                found[:, arm] = np.maximum(fitted.cost.predict(own), 0.0)
+                found[:, arm] = np.maximum(cost.predict(own), 0.0)
         return found
 
 

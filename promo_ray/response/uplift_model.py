@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student_t
 
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.numerics.tree_ensemble import TreeEnsemble
@@ -17,16 +16,17 @@ from promo_ray.response.boosting import Boosting
 from promo_ray.response.dr_learner import CANDIDATES, ArmEffects, cross_fitted_scores
 from promo_ray.response.effects import Effects
 from promo_ray.response.features import Encoder
+from promo_ray.response.halves import half_of, half_width
 from promo_ray.response.inputs import arms, finite_vector, group_codes, propensities
 from promo_ray.response.nuisance import estimate_propensity
 from promo_ray.response.s_learner import with_arm
 from promo_ray.response.trial import Trial, folds_of
-from promo_ray.seeding import keys_of, uniforms
 
 Floats = NDArray[np.float64]
 
 _COST_BOOSTING = Boosting(max_iter=100, min_samples_leaf=50)
 _N_HALVES = 20  # fits on half of the users behind an interval
+_MAX_DRAWS = 100  # of a half that holds all arms
 
 
 class _Fitted(NamedTuple):
@@ -176,18 +176,13 @@ class UpliftModel:
             ConfigError: a level outside (0, 1).
             DataError: see `predict`.
         """
-        if not 0 < level < 1:
-            raise ConfigError(f"level must lie in (0, 1); got {level!r}")
         fitted = self._fitted()
         if not self._halves:
             self._halves = tuple(self._half(fitted, b) for b in range(_N_HALVES))
         features = fitted.encoder.transform(x)
         value = self._net(features, fitted.effects.predict(features), fitted.cost)
-        draws = np.stack(
-            [self._net(features, h.effects.predict(features), h.cost) for h in self._halves]
-        )
-        error = np.sqrt(((draws - value) ** 2).mean(axis=0))
-        reach = float(student_t.ppf(0.5 + level / 2, _N_HALVES - 1)) * error
+        draws = (self._net(features, h.effects.predict(features), h.cost) for h in self._halves)
+        reach = half_width(value, draws, level)
         return value - reach, value + reach
 
     def rule(self, cost: ArrayLike | None = None, level: float = 0.95) -> ArmRule:
@@ -254,13 +249,25 @@ class UpliftModel:
 
     def _half(self, fitted: _Fitted, number: int) -> _Half:
         """The learner and the expected discount on half of the users."""
-        names = keys_of(str(u) for u in range(int(fitted.user.max()) + 1))
-        draws = uniforms(self.random_state, f"response.half.{number}", names)[:, 0]
-        half = fitted.trial.rows(draws[fitted.user] < 0.5)
+        half = self._draw_half(fitted, number)
         cost = None if fitted.cost is None else _fit_cost(half)
         if isinstance(fitted.learner, Auto) and isinstance(fitted.effects, AutoEffects):
             return _Half(fitted.learner.refit(half, fitted.effects.verdicts), cost)
         return _Half(fitted.learner.learn(half), cost)
+
+    def _draw_half(self, fitted: _Fitted, number: int) -> Trial:
+        """The first draw in which every fold leaves all arms to the rest."""
+        name = f"response.half.{number}"
+        for again in range(_MAX_DRAWS):
+            own = half_of(fitted.user, self.random_state, f"{name}.{again}" if again else name)
+            half = fitted.trial.rows(own)
+            if _arm_left_out(half) is None:
+                return half
+        raise DataError(
+            f"must hold every arm in more users for an interval; of {_MAX_DRAWS} halves of the "
+            "users none could be fitted",
+            where="treatment",
+        )
 
     def _out_of_fold(self, fitted: _Fitted) -> Floats:
         """`(n, n_arms)` net effects of the rows of the fit from models that saw no own fold."""
@@ -301,14 +308,22 @@ def _weights(sample_weight: ArrayLike | None, n: int) -> Floats:
 
 def _check_folds(trial: Trial) -> None:
     """Every fold must leave all arms to the rest, or its rows cannot be predicted."""
+    lost = _arm_left_out(trial)
+    if lost is not None:
+        raise DataError(
+            f"must hold every arm outside each fold; arm {lost[0]} is missing outside fold "
+            f"{lost[1]}",
+            where="treatment",
+        )
+
+
+def _arm_left_out(trial: Trial) -> tuple[int, int] | None:
+    """An arm that no row outside a fold has, and that fold; None if there is none."""
     for fold in range(trial.n_folds):
         rest = np.bincount(trial.arm[trial.folds != fold], minlength=trial.n_arms)
         if not rest.all():
-            raise DataError(
-                f"must hold every arm outside each fold; arm {int(rest.argmin())} is missing "
-                f"outside fold {fold}",
-                where="treatment",
-            )
+            return int(rest.argmin()), fold
+    return None
 
 
 def _fit_cost(trial: Trial) -> TreeEnsemble:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from promo_ray.errors import ConfigError
 from promo_ray.response.halves import half_of, half_width
-from promo_ray.response.inputs import group_codes
 from promo_ray.response.model import TrialLog, trial_of_log
 from promo_ray.response.nuisance import balancing_weights, cross_fitted_mean
 from promo_ray.response.orthogonal import aipw_scores
+from promo_ray.response.slope import clustered_slope
 from promo_ray.response.surface import ResponseSurface, SurfaceEffects, fit_surface
 
 Floats = NDArray[np.float64]
@@ -98,12 +98,11 @@ class SurfaceEnsemble:
             trial.x, trial.arm, trial.outcome, balance, trial.folds, trial.n_arms
         )
         fitted = fit_surface(trial, log.basket, offers, mean, scopes)
-        user = group_codes(log.groups, len(trial.arm))
         halves = tuple(
-            fitted.refit(half_of(user, seed, f"surface.half.{b}")) for b in range(n_halves)
+            fitted.refit(half_of(trial.user, seed, f"surface.half.{b}")) for b in range(n_halves)
         )
         scores = aipw_scores(trial.arm, trial.outcome, trial.propensity, mean.of_arms)
-        slope = _slope(fitted.out_of_fold, scores[:, 1:] - scores[:, :1], user)
+        slope = _slope(fitted.out_of_fold, scores[:, 1:] - scores[:, :1], trial.user)
         return cls(surface=fitted.surface, halves=halves, slope=slope[0], slope_se=slope[1])
 
     def effects(self, x: Floats, basket: Floats, offers: pa.Table) -> SurfaceEffects:
@@ -145,12 +144,10 @@ def _parts(
 
 def _slope(predicted: Floats, found: Floats, user: NDArray[np.int64]) -> tuple[float, float]:
     """Slope of found on predicted effects within offers, and its clustered standard error."""
-    x = predicted - predicted.mean(axis=0)
-    y = found - found.mean(axis=0)
-    spread = float((x * x).sum())
-    if spread <= 1e-12 * max(1.0, float((predicted**2).sum())):
-        return float("nan"), float("nan")
-    slope = float((x * y).sum()) / spread
-    own = np.bincount(user, (x * (y - slope * x)).sum(axis=1))
-    n = len(own)
-    return slope, float(np.sqrt((own @ own) * n / max(1, n - 1))) / spread
+    x = (predicted - predicted.mean(axis=0)).ravel()
+    y = (found - found.mean(axis=0)).ravel()
+    least = 1e-12 * max(1.0, float((predicted**2).sum()))
+    by_pair = np.repeat(user, predicted.shape[1])
+    slope, error = clustered_slope(x, y, np.ones(len(x)), by_pair, least)
+    n = int(user.max()) + 1
+    return slope, error * float(np.sqrt(n / max(1, n - 1)))

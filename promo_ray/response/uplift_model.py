@@ -35,7 +35,6 @@ class _Fitted(NamedTuple):
     effects: Effects
     cost: TreeEnsemble | None
     trial: Trial
-    user: NDArray[np.int64]
 
 
 class _Half(NamedTuple):
@@ -128,15 +127,14 @@ class UpliftModel:
             propensity=known,
             weight=_weights(sample_weight, n),
             folds=folds,
+            user=group_codes(groups, n),
             n_arms=n_arms,
             n_folds=self.n_folds,
             seed=self.random_state,
         )
         _check_folds(trial)
         own_cost = None if discount is None else _fit_cost(trial)
-        self._fit = _Fitted(
-            method, encoder, method.learn(trial), own_cost, trial, group_codes(groups, n)
-        )
+        self._fit = _Fitted(method, encoder, method.learn(trial), own_cost, trial)
         self.n_arms, self._halves = n_arms, ()
         return self
 
@@ -207,7 +205,7 @@ class UpliftModel:
         net = trial._replace(outcome=trial.outcome - trial.cost)
         effects = self._out_of_fold(fitted)
         scores = cross_fitted_scores(net)
-        return choose_rule(effects, scores, trial.weight, fitted.user, own, level)
+        return choose_rule(effects, scores, trial.weight, trial.user, own, level)
 
     def policy(
         self, x: ArrayLike, cost: ArrayLike | None = None, level: float = 0.95
@@ -259,7 +257,9 @@ class UpliftModel:
         """The first draw in which every fold leaves all arms to the rest."""
         name = f"response.half.{number}"
         for again in range(_MAX_DRAWS):
-            own = half_of(fitted.user, self.random_state, f"{name}.{again}" if again else name)
+            own = half_of(
+                fitted.trial.user, self.random_state, f"{name}.{again}" if again else name
+            )
             half = fitted.trial.rows(own)
             if _arm_left_out(half) is None:
                 return half

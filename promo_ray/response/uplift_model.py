@@ -257,10 +257,8 @@ class UpliftModel:
         """The first draw in which every fold leaves all arms to the rest."""
         name = f"response.half.{number}"
         for again in range(_MAX_DRAWS):
-            own = half_of(
-                fitted.trial.user, self.random_state, f"{name}.{again}" if again else name
-            )
-            half = fitted.trial.rows(own)
+            stream = f"{name}.{again}" if again else name
+            half = fitted.trial.rows(half_of(fitted.trial.user, self.random_state, stream))
             if _arm_left_out(half) is None:
                 return half
         raise DataError(

@@ -116,7 +116,7 @@ def group_codes(groups: ArrayLike | None, n: int) -> NDArray[np.int64]:
     values = np.asarray(groups)
     if values.shape != (n,):
         raise DataError(f"must be ({n},); got {values.shape}", where="groups")
-    is_missing = values != values  # noqa: PLR0124 - NaN and NaT alone differ from themselves
+    is_missing = values != values  # NaN and NaT alone differ from themselves
     if values.dtype == object:
         is_missing = is_missing | np.array([value is None for value in values], dtype=bool)
     if is_missing.any():

@@ -17,8 +17,9 @@ def whole_arms(values: ArrayLike, where: str) -> NDArray[np.int64]:
         DataError: a value that is no whole number.
     """
     given = np.asarray(values)
-    if given.size and not np.issubdtype(given.dtype, np.integer):
-        raise DataError(f"must hold whole numbers; got {given.dtype}", where=where)
+    is_broken = given != np.floor(given)  # NaN too
+    if is_broken.any():
+        raise DataError(f"must hold whole numbers; got {given[is_broken][0]!s}", where=where)
     return given.astype(np.int64, copy=False)
 
 

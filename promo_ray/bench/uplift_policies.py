@@ -56,11 +56,16 @@ def margin_records(n_splits: int) -> Iterator[dict[str, Any]]:
 
 
 def profit(contacts: NDArray[np.bool_], trial: Contrast, held: NDArray[np.bool_]) -> float:
-    """Profit per 1,000 heads: share contacted x (margin x difference in rates - contact)."""
+    """Profit per 1,000 heads: share contacted x (margin x difference in rates - contact).
+
+    0 if nobody is contacted; NaN if those who would be are all treated or all control.
+    """
     treated = trial.arm[held][contacts] == 1
     bought = trial.outcome[held][contacts]
-    if not treated.any() or treated.all():
+    if not contacts.any():
         return 0.0
+    if not treated.any() or treated.all():
+        return float("nan")  # nobody to compare with
     rate = float(bought[treated].mean() - bought[~treated].mean())
     return _PER_HEADS * float(contacts.mean()) * (MARGIN * rate - CONTACT)
 

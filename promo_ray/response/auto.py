@@ -16,6 +16,7 @@ from promo_ray.response.effects import Effects, Learner
 from promo_ray.response.moderated import Moderated
 from promo_ray.response.nuisance import Mean, balancing_weights, cross_fitted_mean
 from promo_ray.response.relative import Scale
+from promo_ray.response.slope import clustered_slope
 from promo_ray.response.stacking import stack_toward
 from promo_ray.response.trial import Trial
 
@@ -29,7 +30,8 @@ class Verdict(NamedTuple):
 
     Attributes:
         weights: `(k,)` float64 >= 0 of the candidates.
-        z: `(k,)` float64 slope of the scores on each candidate out of fold, over its error.
+        z: `(k,)` float64 slope of the scores on each candidate out of fold, over its error,
+            clustered by user.
         stack_z: the same of the stack.
         average: average effect, outcome units.
         is_average: no heterogeneity was found; the weights then only order equal users.
@@ -123,7 +125,7 @@ class Auto:
             scale = Scale.fit(trial.x, mean.model, mean.out_of_fold)
             precision = trial.weight / scale.of_mean(mean.out_of_fold)
             verdicts = tuple(
-                self._verdict(found[:, :, j], targets[:, j], precision)
+                self._verdict(found[:, :, j], targets[:, j], precision, trial.user)
                 for j in range(trial.n_arms - 1)
             )
             whole = self.refit(trial, verdicts, mean)
@@ -166,33 +168,30 @@ class Auto:
                 found[k, own] = _learned(name, rest, known).predict(trial.x[own])
         return found
 
-    def _verdict(self, found: Floats, target: Floats, weight: Floats) -> Verdict:
+    def _verdict(
+        self, found: Floats, target: Floats, weight: Floats, user: NDArray[np.int64]
+    ) -> Verdict:
         columns = found.T - np.average(found, axis=1, weights=weight)
         centered = target - np.average(target, weights=weight)
-        z = np.array([slope_z(column, centered, weight) for column in columns.T])
+        z = np.array([slope_z(column, centered, weight, user) for column in columns.T])
         prior = np.array(self.prior)
         weights = stack_toward(columns, centered, weight, prior, self.pull)
         beyond = _beyond(columns @ weights, columns[:, 0], weight)
-        if slope_z(beyond, centered, weight) < self.min_z:
+        if slope_z(beyond, centered, weight, user) < self.min_z:
             only = stack_toward(
                 columns[:, :1], centered, weight, prior.sum(keepdims=True), self.pull
             )
             weights = np.concatenate([only, np.zeros(len(prior) - 1)])
-        stack_z = slope_z(columns @ weights, centered, weight)
+        stack_z = slope_z(columns @ weights, centered, weight, user)
         is_average = stack_z < self.min_z
         if is_average:
             weights = _ORDER * np.eye(len(z))[0]
         return Verdict(weights, z, stack_z, 0.0, is_average)
 
 
-def slope_z(column: Floats, target: Floats, weight: Floats) -> float:
-    """Slope of a centered target on a centered column over its robust standard error."""
-    side = weight * column
-    size = float(side @ column)
-    if size <= 1e-24 * len(column):
-        return 0.0
-    slope = float(side @ target) / size
-    error = float(np.sqrt(((side * (target - slope * column)) ** 2).sum())) / size
+def slope_z(column: Floats, target: Floats, weight: Floats, user: NDArray[np.int64]) -> float:
+    """Slope of a centered target on a centered column over its error, clustered by user."""
+    slope, error = clustered_slope(column, target, weight, user, 1e-24 * len(column))
     return slope / error if error > 0 else 0.0
 
 

@@ -109,13 +109,18 @@ def group_codes(groups: ArrayLike | None, n: int) -> NDArray[np.int64]:
     """`(n,)` dense group numbers; every row its own group if `groups` is None.
 
     Raises:
-        DataError: another length.
+        DataError: another length, or a missing value.
     """
     if groups is None:
         return np.arange(n, dtype=np.int64)
     values = np.asarray(groups)
     if values.shape != (n,):
         raise DataError(f"must be ({n},); got {values.shape}", where="groups")
+    is_missing = values != values  # NaN and NaT alone differ from themselves
+    if values.dtype == object:
+        is_missing = is_missing | np.array([value is None for value in values], dtype=bool)
+    if is_missing.any():
+        raise DataError(f"must name the user of row {int(is_missing.argmax())}", where="groups")
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 

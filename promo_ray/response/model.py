@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from promo_ray.artifacts.columns import OFFER_TERMS
 from promo_ray.errors import DataError
 from promo_ray.response.dr_learner import CANDIDATES, ArmEffects, DrLearner, pseudo_scores
-from promo_ray.response.inputs import arms, finite_matrix, finite_vector, propensities
+from promo_ray.response.inputs import arms, finite_matrix, finite_vector, group_codes, propensities
 from promo_ray.response.nuisance import balancing_weights, cross_fitted_mean
 from promo_ray.response.surface import ResponseSurface, fit_surface
 from promo_ray.response.trial import Trial, folds_of
@@ -319,6 +319,7 @@ def trial_of_log(log: TrialLog, n_arms: int, seed: int, *, is_net: bool = True) 
         propensity=propensities(log.propensity, "propensity", arm, n_arms),
         weight=np.ones(n),
         folds=folds,
+        user=group_codes(log.groups, n),
         n_arms=n_arms,
         n_folds=N_INNER_FOLDS,
     )

@@ -86,6 +86,9 @@ class Moderated:
         centered = np.eye(trial.n_arms)[trial.arm][:, 1:] - shares[1:]
         design = (centered[:, :, None] * z[:, None, :]).reshape(len(z), -1)
         is_shrunk = np.tile(np.arange(z.shape[1]) > 0, trial.n_arms - 1)
+        if is_binary and scale.floor <= 0:  # no outcome to shift: Newton would run away
+            coef = np.zeros((trial.n_arms - 1, z.shape[1]))
+            return Shifts(scale=scale, coef=coef, shares=shares[1:], is_binary=is_binary)
         y = winsorize(trial.outcome)
         rows = _Rows(design, y, weight, baseline, is_binary)
         ratio = _ratio(rows, trial.folds, is_shrunk)
@@ -139,6 +142,8 @@ class _Rows:
             penalty = unit * np.where(is_shrunk, ratio, _FREE_RATIO)
             side = self.design.T @ (self.weight * (self.y - mean)) - penalty * coef
             step = np.linalg.solve(gram + np.diag(penalty), side)
+            if not np.isfinite(step).all():
+                break
             coef = coef + step
             if float(np.abs(step).max()) < _TOLERANCE:
                 break

@@ -9,15 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import t as student_t
 
 from promo_ray.errors import ConfigError
-from promo_ray.response.inputs import group_codes
+from promo_ray.response.halves import half_of, half_width
 from promo_ray.response.model import TrialLog, trial_of_log
 from promo_ray.response.nuisance import balancing_weights, cross_fitted_mean
 from promo_ray.response.orthogonal import aipw_scores
+from promo_ray.response.slope import clustered_slope
 from promo_ray.response.surface import ResponseSurface, SurfaceEffects, fit_surface
-from promo_ray.seeding import keys_of, uniforms
 
 Floats = NDArray[np.float64]
 
@@ -99,14 +98,11 @@ class SurfaceEnsemble:
             trial.x, trial.arm, trial.outcome, balance, trial.folds, trial.n_arms
         )
         fitted = fit_surface(trial, log.basket, offers, mean, scopes)
-        user = group_codes(log.groups, len(trial.arm))
-        keys = keys_of(str(u) for u in range(int(user.max()) + 1))
         halves = tuple(
-            fitted.refit(uniforms(seed, f"surface.half.{b}", keys)[user, 0] < 0.5)
-            for b in range(n_halves)
+            fitted.refit(half_of(trial.user, seed, f"surface.half.{b}")) for b in range(n_halves)
         )
         scores = aipw_scores(trial.arm, trial.outcome, trial.propensity, mean.of_arms)
-        slope = _slope(fitted.out_of_fold, scores[:, 1:] - scores[:, :1], user)
+        slope = _slope(fitted.out_of_fold, scores[:, 1:] - scores[:, :1], trial.user)
         return cls(surface=fitted.surface, halves=halves, slope=slope[0], slope_se=slope[1])
 
     def effects(self, x: Floats, basket: Floats, offers: pa.Table) -> SurfaceEffects:
@@ -128,15 +124,9 @@ class SurfaceEnsemble:
     def _intervals(
         self, x: Floats, basket: Floats, offers: pa.Table, level: float, *, is_mean: bool
     ) -> SurfaceIntervals:
-        if not 0 < level < 1:
-            raise ConfigError(f"level must lie in (0, 1); got {level!r}")
-        t = float(student_t.ppf(0.5 + level / 2, len(self.halves)))
         whole = _parts(self.surface, x, basket, offers, is_mean)
-        square = [np.zeros_like(part) for part in whole]
-        for half in self.halves:
-            for k, part in enumerate(_parts(half, x, basket, offers, is_mean)):
-                square[k] += (part - whole[k]) ** 2
-        width = [t * np.sqrt(s / len(self.halves)) for s in square]
+        draws = (_parts(half, x, basket, offers, is_mean) for half in self.halves)
+        width = half_width(whole, draws, level)
         return SurfaceIntervals(
             *(Between(v, v - w, v + w) for v, w in zip(whole, width, strict=True))
         )
@@ -144,21 +134,20 @@ class SurfaceEnsemble:
 
 def _parts(
     surface: ResponseSurface, x: Floats, basket: Floats, offers: pa.Table, is_mean: bool
-) -> tuple[Floats, Floats, Floats]:
+) -> Floats:
+    """Gross effect, discount and net effect: `(3, n, m)`, means over the users `(3, m)`."""
     gross, discount = surface.effects(x, basket, offers)
     if is_mean:
         gross, discount = gross.mean(axis=0), discount.mean(axis=0)
-    return gross, discount, gross - discount
+    return np.stack([gross, discount, gross - discount])
 
 
 def _slope(predicted: Floats, found: Floats, user: NDArray[np.int64]) -> tuple[float, float]:
     """Slope of found on predicted effects within offers, and its clustered standard error."""
-    x = predicted - predicted.mean(axis=0)
-    y = found - found.mean(axis=0)
-    spread = float((x * x).sum())
-    if spread <= 1e-12 * max(1.0, float((predicted**2).sum())):
-        return float("nan"), float("nan")
-    slope = float((x * y).sum()) / spread
-    own = np.bincount(user, (x * (y - slope * x)).sum(axis=1))
-    n = len(own)
-    return slope, float(np.sqrt((own @ own) * n / max(1, n - 1))) / spread
+    x = (predicted - predicted.mean(axis=0)).ravel()
+    y = (found - found.mean(axis=0)).ravel()
+    least = 1e-12 * max(1.0, float((predicted**2).sum()))
+    by_pair = np.repeat(user, predicted.shape[1])
+    slope, error = clustered_slope(x, y, np.ones(len(x)), by_pair, least)
+    n = int(user.max()) + 1
+    return slope, error * float(np.sqrt(n / max(1, n - 1)))

@@ -23,6 +23,7 @@ class Trial(NamedTuple):
         propensity: `(n,)` float64 probability of the arm, in (0, 1].
         weight: `(n,)` float64 > 0 of the row in every mean, 1 unless rows stand for several.
         folds: `(n,)` int64 fold of the row's user.
+        user: `(n,)` int64 >= 0 number of the row's user.
         n_arms: arms, control included.
         n_folds: folds.
         seed: of what a learner draws.
@@ -35,6 +36,7 @@ class Trial(NamedTuple):
     propensity: NDArray[np.float64]
     weight: NDArray[np.float64]
     folds: NDArray[np.int64]
+    user: NDArray[np.int64]
     n_arms: int
     n_folds: int
     seed: int = 0
@@ -49,6 +51,7 @@ class Trial(NamedTuple):
             propensity=self.propensity[which],
             weight=self.weight[which],
             folds=self.folds[which],
+            user=self.user[which],
         )
 
     def pair(self, arm: int) -> Trial:
@@ -73,11 +76,11 @@ def folds_of(groups: ArrayLike | None, n: int, n_folds: int, seed: int) -> NDArr
         `(n,)` int64 in [0, n_folds).
 
     Raises:
-        ConfigError: fewer than 2 folds.
-        DataError: `groups` has another length.
+        ConfigError: fewer than 2 folds, or no whole number.
+        DataError: `groups` has another length, or a missing value.
     """
-    if n_folds < 2:
-        raise ConfigError(f"n_folds must be >= 2; got {n_folds!r}")
+    if not isinstance(n_folds, int | np.integer) or n_folds < 2:
+        raise ConfigError(f"n_folds must be a whole number >= 2; got {n_folds!r}")
     codes = group_codes(groups, n)
     names = np.arange(n) if groups is None else np.unique(np.asarray(groups))
     draws = uniforms(seed, "response.folds", keys_of(str(g) for g in names.tolist()))[:, 0]
@@ -113,6 +116,7 @@ def check_trial(
         propensity=propensities(propensity, "propensity", arm, k),
         weight=np.ones(n),
         folds=folds_of(groups, n, n_folds, seed),
+        user=group_codes(groups, n),
         n_arms=k,
         n_folds=n_folds,
         seed=seed,

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student_t
 
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.numerics.tree_ensemble import TreeEnsemble
@@ -17,16 +16,17 @@ from promo_ray.response.boosting import Boosting
 from promo_ray.response.dr_learner import CANDIDATES, ArmEffects, cross_fitted_scores
 from promo_ray.response.effects import Effects
 from promo_ray.response.features import Encoder
+from promo_ray.response.halves import half_of, half_width
 from promo_ray.response.inputs import arms, finite_vector, group_codes, propensities
 from promo_ray.response.nuisance import estimate_propensity
 from promo_ray.response.s_learner import with_arm
 from promo_ray.response.trial import Trial, folds_of
-from promo_ray.seeding import keys_of, uniforms
 
 Floats = NDArray[np.float64]
 
 _COST_BOOSTING = Boosting(max_iter=100, min_samples_leaf=50)
 _N_HALVES = 20  # fits on half of the users behind an interval
+_MAX_DRAWS = 100  # of a half that holds all arms
 
 
 class _Fitted(NamedTuple):
@@ -35,16 +35,11 @@ class _Fitted(NamedTuple):
     effects: Effects
     cost: TreeEnsemble | None
     trial: Trial
-    user: NDArray[np.int64]
 
 
-class _OutOfFold(NamedTuple):
-    """Effects that are known for these rows only."""
-
-    found: Floats
-
-    def predict(self, x: Floats) -> Floats:
-        return self.found
+class _Half(NamedTuple):
+    effects: Effects
+    cost: TreeEnsemble | None
 
 
 class UpliftModel:
@@ -82,7 +77,7 @@ class UpliftModel:
         self.hyperparameters = hyperparameters
         self.n_arms = 0
         self._fit: _Fitted | None = None
-        self._halves: tuple[Effects, ...] = ()
+        self._halves: tuple[_Half, ...] = ()
 
     def fit(
         self,
@@ -132,15 +127,14 @@ class UpliftModel:
             propensity=known,
             weight=_weights(sample_weight, n),
             folds=folds,
+            user=group_codes(groups, n),
             n_arms=n_arms,
             n_folds=self.n_folds,
             seed=self.random_state,
         )
         _check_folds(trial)
         own_cost = None if discount is None else _fit_cost(trial)
-        self._fit = _Fitted(
-            method, encoder, method.learn(trial), own_cost, trial, group_codes(groups, n)
-        )
+        self._fit = _Fitted(method, encoder, method.learn(trial), own_cost, trial)
         self.n_arms, self._halves = n_arms, ()
         return self
 
@@ -158,16 +152,16 @@ class UpliftModel:
         """
         fitted = self._fitted()
         features = fitted.encoder.transform(x)
-        return self._net(fitted, features, fitted.effects)
+        return self._net(features, fitted.effects.predict(features), fitted.cost)
 
     def predict_interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
         """Interval of each effect.
 
-        The learner is fitted again on 20 halves of the users; the spread of a half around the
-        whole is the standard error (half-sampling; Politis and Romano 1994), weights of a stack
-        held fixed. It tells how far another sample of users would have led, not what the
-        learner cannot express: damping pulls single users toward the average. The first call
-        takes the fits.
+        The learner and the expected discount are fitted again on 20 halves of the users; the
+        spread of a half around the whole is the standard error (half-sampling; Politis and Romano
+        1994), weights of a stack held fixed. It tells how far another sample of users would have
+        led, not what the learner cannot express: damping pulls single users toward the average.
+        The first call takes the fits.
 
         Args:
             x: `(n, d)` features as in `fit`.
@@ -180,16 +174,13 @@ class UpliftModel:
             ConfigError: a level outside (0, 1).
             DataError: see `predict`.
         """
-        if not 0 < level < 1:
-            raise ConfigError(f"level must lie in (0, 1); got {level!r}")
         fitted = self._fitted()
         if not self._halves:
             self._halves = tuple(self._half(fitted, b) for b in range(_N_HALVES))
         features = fitted.encoder.transform(x)
-        value = self._net(fitted, features, fitted.effects)
-        draws = np.stack([self._net(fitted, features, half) for half in self._halves])
-        error = np.sqrt(((draws - value) ** 2).mean(axis=0))
-        reach = float(student_t.ppf(0.5 + level / 2, _N_HALVES - 1)) * error
+        value = self._net(features, fitted.effects.predict(features), fitted.cost)
+        draws = (self._net(features, h.effects.predict(features), h.cost) for h in self._halves)
+        reach = half_width(value, draws, level)
         return value - reach, value + reach
 
     def rule(self, cost: ArrayLike | None = None, level: float = 0.95) -> ArmRule:
@@ -212,9 +203,9 @@ class UpliftModel:
         own = np.zeros(self.n_arms) if cost is None else finite_vector(cost, "cost", self.n_arms)
         trial = fitted.trial
         net = trial._replace(outcome=trial.outcome - trial.cost)
-        effects = self._net(fitted, trial.x, _OutOfFold(self._out_of_fold(fitted)))
+        effects = self._out_of_fold(fitted)
         scores = cross_fitted_scores(net)
-        return choose_rule(effects, scores, trial.weight, fitted.user, own, level)
+        return choose_rule(effects, scores, trial.weight, trial.user, own, level)
 
     def policy(
         self, x: ArrayLike, cost: ArrayLike | None = None, level: float = 0.95
@@ -225,7 +216,7 @@ class UpliftModel:
     def predict_cost(self, x: ArrayLike) -> Floats:
         """`(n, n_arms)` float64 expected discount of each arm; 0 without `cost` in `fit`."""
         fitted = self._fitted()
-        return self._cost(fitted, fitted.encoder.transform(x))
+        return self._cost(fitted.encoder.transform(x), fitted.cost)
 
     @property
     def choice(self) -> str:
@@ -254,37 +245,53 @@ class UpliftModel:
             raise DataError("fit must be called first", where="UpliftModel")
         return self._fit
 
-    def _half(self, fitted: _Fitted, number: int) -> Effects:
-        """The learner on half of the users."""
-        names = keys_of(str(u) for u in range(int(fitted.user.max()) + 1))
-        draws = uniforms(self.random_state, f"response.half.{number}", names)[:, 0]
-        half = fitted.trial.rows(draws[fitted.user] < 0.5)
+    def _half(self, fitted: _Fitted, number: int) -> _Half:
+        """The learner and the expected discount on half of the users."""
+        half = self._draw_half(fitted, number)
+        cost = None if fitted.cost is None else _fit_cost(half)
         if isinstance(fitted.learner, Auto) and isinstance(fitted.effects, AutoEffects):
-            return fitted.learner.refit(half, fitted.effects.verdicts)
-        effects: Effects = fitted.learner.learn(half)
-        return effects
+            return _Half(fitted.learner.refit(half, fitted.effects.verdicts), cost)
+        return _Half(fitted.learner.learn(half), cost)
+
+    def _draw_half(self, fitted: _Fitted, number: int) -> Trial:
+        """The first draw in which every fold leaves all arms to the rest."""
+        name = f"response.half.{number}"
+        for again in range(_MAX_DRAWS):
+            stream = f"{name}.{again}" if again else name
+            half = fitted.trial.rows(half_of(fitted.trial.user, self.random_state, stream))
+            if _arm_left_out(half) is None:
+                return half
+        raise DataError(
+            f"must hold every arm in more users for an interval; of {_MAX_DRAWS} halves of the "
+            "users none could be fitted",
+            where="treatment",
+        )
 
     def _out_of_fold(self, fitted: _Fitted) -> Floats:
-        """`(n, n_arms - 1)` effects of the rows of the fit from models that saw no own fold."""
-        if isinstance(fitted.effects, AutoEffects):
-            return fitted.effects.out_of_fold
+        """`(n, n_arms)` net effects of the rows of the fit from models that saw no own fold."""
         trial = fitted.trial
-        found = np.empty((len(trial.arm), self.n_arms - 1))
+        found = np.empty((len(trial.arm), self.n_arms))
         for fold in np.unique(trial.folds):
             own = trial.folds == fold
-            found[own] = fitted.learner.learn(trial.rows(~own)).predict(trial.x[own])
+            rest = trial.rows(~own)
+            if isinstance(fitted.effects, AutoEffects):
+                gross = fitted.effects.out_of_fold[own]
+            else:
+                gross = fitted.learner.learn(rest).predict(trial.x[own])
+            cost = None if fitted.cost is None else _fit_cost(rest)
+            found[own] = self._net(trial.x[own], gross, cost)
         return found
 
-    def _net(self, fitted: _Fitted, features: Floats, effects: Effects) -> Floats:
-        gross = np.column_stack([np.zeros(len(features)), effects.predict(features)])
-        return gross if fitted.cost is None else gross - self._cost(fitted, features)
+    def _net(self, features: Floats, gross: Floats, cost: TreeEnsemble | None) -> Floats:
+        """`(n, n_arms)` effects less the expected discount, from the effects before it."""
+        return np.column_stack([np.zeros(len(features)), gross]) - self._cost(features, cost)
 
-    def _cost(self, fitted: _Fitted, features: Floats) -> Floats:
+    def _cost(self, features: Floats, cost: TreeEnsemble | None) -> Floats:
         found = np.zeros((len(features), self.n_arms))
-        if fitted.cost is not None:
+        if cost is not None:
             for arm in range(1, self.n_arms):
                 own = with_arm(features, np.full(len(features), arm), self.n_arms)
-                found[:, arm] = np.maximum(fitted.cost.predict(own), 0.0)
+                found[:, arm] = np.maximum(cost.predict(own), 0.0)
         return found
 
 
@@ -299,14 +306,22 @@ def _weights(sample_weight: ArrayLike | None, n: int) -> Floats:
 
 def _check_folds(trial: Trial) -> None:
     """Every fold must leave all arms to the rest, or its rows cannot be predicted."""
+    lost = _arm_left_out(trial)
+    if lost is not None:
+        raise DataError(
+            f"must hold every arm outside each fold; arm {lost[0]} is missing outside fold "
+            f"{lost[1]}",
+            where="treatment",
+        )
+
+
+def _arm_left_out(trial: Trial) -> tuple[int, int] | None:
+    """An arm that no row outside a fold has, and that fold; None if there is none."""
     for fold in range(trial.n_folds):
         rest = np.bincount(trial.arm[trial.folds != fold], minlength=trial.n_arms)
         if not rest.all():
-            raise DataError(
-                f"must hold every arm outside each fold; arm {int(rest.argmin())} is missing "
-                f"outside fold {fold}",
-                where="treatment",
-            )
+            return int(rest.argmin()), fold
+    return None
 
 
 def _fit_cost(trial: Trial) -> TreeEnsemble:

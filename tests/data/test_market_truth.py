@@ -219,6 +219,16 @@ def test_bad_input_is_refused() -> None:
         market.replay(ids, windows=(1000,))
     with pytest.raises(DataError, match="contact_days"):
         market.replay(ids, contact_days=(7, 0))
+    with pytest.raises(DataError, match="contact_days: must be < "):
+        market.replay(ids, contact_days=(0, 500))
+    with pytest.raises(DataError, match="user_ids: must be users of the market; got 'nobody'"):
+        market.replay(["nobody"])
+    with pytest.raises(DataError, match="policy: must hold whole numbers"):
+        market.policy_value(ids, offers(QUARTER), np.full(len(ids), 0.7))
+    with pytest.raises(DataError, match="item_ids: must be items"):
+        market.promotion_bump(ids, [market.catalog()["item_id"][0].as_py(), "nothing"])
+    with pytest.raises(ConfigError, match="n_replicates must be >= 1"):
+        market.true_effects(ids, offers(QUARTER), n_replicates=0)
     with pytest.raises(DataError, match="depth"):
         market.world(depth=np.zeros((2, 2)))
     with pytest.raises(DataError, match="user_ids"):

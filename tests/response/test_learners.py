@@ -174,8 +174,19 @@ def test_stack_lies_between_least_squares_and_the_prior() -> None:
     free = stack_toward(columns, target, ones, prior, 0.0)
     np.testing.assert_allclose(free, np.linalg.lstsq(columns, target)[0], atol=1e-9)
     np.testing.assert_allclose(stack_toward(columns, target, ones, prior, 1e9), prior, atol=1e-6)
-    assert slope_z(columns[:, 0], columns[:, 0] + rng.normal(size=500), ones) > 10
-    assert slope_z(np.zeros(500), target, ones) == 0.0
+
+
+def test_evidence_of_a_slope_counts_users_not_rows() -> None:
+    rng = np.random.default_rng(9)
+    column, noise = rng.normal(size=(2, 500))
+    ones, user = np.ones(500), np.arange(500)
+    once = slope_z(column, column + noise, ones, user)
+    assert once > 10
+    side = column * (column + noise - column * (column @ (column + noise)) / (column @ column))
+    assert once == pytest.approx(column @ (column + noise) / np.sqrt(side @ side))
+    often = [np.repeat(values, 10) for values in (column, column + noise, ones, user)]
+    assert slope_z(*often) == pytest.approx(once)
+    assert slope_z(np.zeros(500), noise, ones, user) == 0.0
 
 
 @pytest.mark.parametrize(

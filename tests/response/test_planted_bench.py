@@ -44,3 +44,4 @@ def test_profit_counts_margin_and_contacts_per_head() -> None:
     everyone = profit(np.ones(8, dtype=bool), own, np.ones(8, dtype=bool))
     assert everyone == pytest.approx(1000 * (MARGIN * 0.5 - CONTACT))
     assert profit(np.zeros(8, dtype=bool), own, np.ones(8, dtype=bool)) == 0.0
+    assert np.isnan(profit(own.arm == 1, own, np.ones(8, dtype=bool)))

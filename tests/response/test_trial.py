@@ -73,3 +73,14 @@ def test_features_must_be_a_finite_matrix() -> None:
 def test_groups_of_another_length_are_refused() -> None:
     with pytest.raises(DataError, match="groups"):
         group_codes(["a", "b"], 3)
+
+
+@pytest.mark.parametrize("groups", [["a", None, "b"], [1.0, np.nan, 2.0]])
+def test_a_missing_user_is_refused(groups: list[object]) -> None:
+    with pytest.raises(DataError, match="groups: must name the user of row 1"):
+        group_codes(np.array(groups, dtype=object if None in groups else float), 3)
+
+
+def test_folds_are_counted_in_whole_numbers() -> None:
+    with pytest.raises(ConfigError, match="n_folds must be a whole number"):
+        folds_of(None, 10, 2.5, 0)  # type: ignore[arg-type]

@@ -58,6 +58,57 @@ def test_cost_is_taken_off_the_gross_effect() -> None:
     assert model.predict(data.x)[:, 2].mean() == pytest.approx(0.1, abs=0.12)
 
 
+def _noisy_cost(seed: int, n: int, n_arms: int) -> tuple[UpliftModel, Any]:
+    """A fit on discounts that are noise, and fresh features; both arms earn 1 for everybody."""
+    rng = np.random.default_rng(seed)
+    x, arm = rng.normal(size=(n, 3)), rng.integers(0, n_arms, n)
+    cost = np.where(arm > 0, rng.gamma(0.3, 10.0, n), 0.0)
+    y = 0.1 * rng.normal(size=n) + np.where(arm > 0, 4.0, 0.0) - cost
+    model = UpliftModel("constant", n_folds=2)
+    model.fit(x, arm, y, np.full(n, 1 / n_arms), cost=cost)
+    return model, rng.normal(size=(200, 3))
+
+
+def test_interval_holds_the_error_of_the_expected_discount() -> None:
+    held = []
+    for seed in range(3):
+        model, fresh = _noisy_cost(seed, 800, 2)
+        low, high = model.predict_interval(fresh)
+        held.append(((low <= 1.0) & (high >= 1.0))[:, 1].mean())
+    assert np.mean(held) > 0.8
+
+
+def test_rule_is_not_led_by_discounts_of_its_own_rows() -> None:
+    left = [np.isfinite(_noisy_cost(seed, 1200, 3)[0].rule().threshold) for seed in range(4)]
+    assert sum(left) <= 1
+
+
+@pytest.mark.parametrize("n_events", [1, 4])
+def test_auto_stands_outcomes_that_hardly_ever_happen(n_events: int) -> None:
+    rng = np.random.default_rng(1)
+    x, arm = rng.normal(size=(600, 3)), rng.integers(0, 3, 600)
+    y = np.zeros(600)
+    y[:n_events] = 1.0
+    model = UpliftModel("auto", n_folds=3).fit(x, arm, y, np.full(600, 1 / 3))
+    assert np.isfinite(model.predict(x)).all()
+    refit = np.stack([model._half(model._fitted(), b).effects.predict(x) for b in range(2)])
+    assert np.isfinite(refit).all()
+
+
+def test_halves_hold_every_arm_or_are_refused_in_one_line() -> None:
+    rng = np.random.default_rng(2)
+    x, arm = rng.normal(size=(200, 2)), np.zeros(200, np.int64)
+    arm[:4] = 1
+    model = UpliftModel("constant", n_folds=2).fit(x, arm, x[:, 0], np.full(200, 0.5))
+    low, high = model.predict_interval(x[:3])
+    assert np.isfinite(low).all()
+    assert (high[:, 1] > low[:, 1]).all()
+    fitted = model._fitted()
+    alone = fitted._replace(trial=fitted.trial._replace(arm=(np.arange(200) == 0).astype(int)))
+    with pytest.raises(DataError, match="treatment: must hold every arm in more users"):
+        model._half(alone, 0)
+
+
 def test_same_seed_same_bits_and_order_of_rows_does_not_matter_for_folds() -> None:
     data = trial(2000, 7)
     args = (data.x, data.arm, data.outcome, data.propensity)

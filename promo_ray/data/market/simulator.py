@@ -19,6 +19,7 @@ from promo_ray.data.market.campaign import (
     past_offers_of,
     users_of,
 )
+from promo_ray.data.market.checks import check_users, replicates, whole_arms
 from promo_ray.data.market.config import MarketConfig
 from promo_ray.data.market.events import events_of
 from promo_ray.data.market.households import Population, households_of
@@ -71,8 +72,11 @@ class MarketSimulator:
 
     def user_ids(self) -> list[str]:
         """Ids of all users, sorted."""
-        width = max(7, len(str(self.config.n_users - 1)))
-        return [f"u{i:0{width}d}" for i in range(self.config.n_users)]
+        return [f"u{i:0{self._id_width}d}" for i in range(self.config.n_users)]
+
+    @property
+    def _id_width(self) -> int:
+        return max(7, len(str(self.config.n_users - 1)))
 
     def catalog(self) -> pa.Table:
         """Table `catalog`: items with list price and unit cost."""
@@ -106,9 +110,11 @@ class MarketSimulator:
                 They end with the horizon at the latest.
 
         Raises:
-            DataError: arms of a wrong shape, or an arm that the menu lacks.
+            DataError: a user that the market lacks, arms of a wrong shape or no whole numbers, or
+                an arm that the menu lacks.
         """
-        given = np.asarray(arms, dtype=np.int64)
+        given = whole_arms(arms, "arms")
+        check_users(user_ids, self.config.n_users, self._id_width)
         if given.shape != (len(user_ids), len(worlds)):
             raise DataError(
                 f"must be ({len(user_ids)}, {len(worlds)}); got {given.shape}", where="arms"
@@ -230,7 +236,7 @@ class MarketSimulator:
         spans, n_arms = self.windows(windows), offers.num_rows + 1
         arms = np.tile(np.arange(n_arms), (len(user_ids), 1))
         draws = []
-        for r in range(n_replicates):
+        for r in replicates(n_replicates):
             world = self.world(offers, contact_days=contact_days, replicate=r)
             results = self.run(user_ids, [world] * n_arms, arms, spans)
             tables = [_outcomes(world, x, np.full(len(user_ids), j), spans)
@@ -261,10 +267,10 @@ class MarketSimulator:
             contact_days: days of contact after the start of a user's wave.
             n_replicates: draws; even and at least 4 for a standard error.
         """
-        spans, arm = self.windows(windows), np.asarray(policy, dtype=np.int64)
+        spans, arm = self.windows(windows), whole_arms(policy, "policy")
         arms = np.stack([arm, np.zeros_like(arm)], axis=1)
         found = []
-        for r in range(n_replicates):
+        for r in replicates(n_replicates):
             world = self.world(offers, contact_days=contact_days, replicate=r)
             results = self.run(user_ids, [world, world], arms, spans)
             found.append(
@@ -302,11 +308,13 @@ class MarketSimulator:
             item_ids = supply.item_ids[:: 4 * config.items_per_category]
         is_promoted = np.isin(supply.item_ids, item_ids)
         days = slice(first_day, first_day + n_days)
-        if not is_promoted.any() or not 0 <= first_day < first_day + n_days <= config.horizon_days:
-            raise DataError("must name items and days of the market", where="item_ids, first_day")
+        if not is_promoted.any() or is_promoted.sum() != len(set(item_ids)):
+            raise DataError("must be items of the catalog", where="item_ids")
+        if not 0 <= first_day < first_day + n_days <= config.horizon_days:
+            raise DataError("must name days of the market", where="first_day, n_days")
         base, deep = promotion_calendars(config, is_promoted, days, depth)
         found = []
-        for r in range(n_replicates):
+        for r in replicates(n_replicates):
             worlds = [self.world(depth=d, replicate=r) for d in (deep, base)]
             with_it, without = self.run(user_ids, worlds, np.zeros((len(user_ids), 2), np.int64))
             found.append(

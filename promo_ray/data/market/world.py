@@ -76,6 +76,10 @@ def world_of(
         own = np.concatenate([own[: config.history_days], given])
     if not contact_days or list(contact_days) != sorted(set(contact_days)) or contact_days[0] < 0:
         raise DataError(f"must be ascending and >= 0; got {contact_days}", where="contact_days")
+    if contact_days[-1] >= config.horizon_days:
+        raise DataError(
+            f"must be < {config.horizon_days}; got {contact_days}", where="contact_days"
+        )
     menu = menu_of(config, supply, OFFER_TERMS.empty_table() if offers is None else offers)
     return World(config, supply, menu, own, contact_days, replicate)
 

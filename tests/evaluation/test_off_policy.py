@@ -181,6 +181,18 @@ def test_interval_stays_open_when_no_event_was_seen() -> None:
     assert 2.5 / 500 < found.high < 5.0 / 500  # the rule of three, two-sided
 
 
+@pytest.mark.parametrize("of_arm", [(2.0, 1.0), (0.0, 1.0), (0.0, 0.0)])
+def test_rewards_that_do_not_vary_have_an_automatic_value(of_arm: tuple[float, float]) -> None:
+    for seed in range(20):
+        action = np.random.default_rng(seed).integers(0, 2, 3000)
+        reward, chance = np.array(of_arm)[action], np.full(3000, 0.5)
+        for arm in (0, 1):
+            found = policy_value(np.full(3000, arm), action, reward, chance)
+            assert found.value == pytest.approx(of_arm[arm], abs=1e-4)
+            assert found.low <= of_arm[arm] + 1e-4
+            assert found.high >= of_arm[arm] - 1e-4
+
+
 @pytest.mark.parametrize(("n_arms", "rate"), [(2, 0.1), (10, 0.8)])
 def test_intervals_cover(n_arms: int, rate: float) -> None:
     world = CoverageWorld(n_arms, rate)

@@ -149,14 +149,14 @@ def _withheld_by(checks: Sequence[Check], found: PolicyEstimate) -> PolicyEstima
 def value_of(moments: Moments, method: str, level: float = 0.95) -> PolicyEstimate:
     """Estimate of the first policy from moments of `plan_for(method)`."""
     if moments.n < 2:
-        return _nothing(moments, method)
+        return _nothing(moments, method, 0)
     return _summary(moments, estimate(moments, method), method, 0, level)
 
 
 def difference_of(moments: Moments, method: str, level: float = 0.95) -> PolicyEstimate:
     """First policy minus the second, or minus the log's own where there is one policy."""
     if moments.n < 2:
-        return _nothing(moments, method)
+        return _nothing(moments, method, 2)
     one = estimate(moments, method, 0)
     if moments.plan.n_policies == 1:
         mean = logged_mean(moments)
@@ -172,9 +172,9 @@ def _minus(one: Estimate, two: Estimate) -> Estimate:
     return Estimate(one.value - two.value, one.influence - two.influence)
 
 
-def _nothing(moments: Moments, method: str) -> PolicyEstimate:
+def _nothing(moments: Moments, method: str, side: int) -> PolicyEstimate:
     nan, n = float("nan"), moments.n
-    withheld = reason_to_withhold(moments)
+    withheld = reason_to_withhold(moments, side)
     return PolicyEstimate(nan, -np.inf, np.inf, nan, 0.0, nan, method, n, withheld)
 
 
@@ -184,7 +184,7 @@ def _summary(
     unbiased = chosen.unbiased
     low, high, se = skewed_interval(unbiased.value, unbiased.influence, moments, side, level)
     value = chosen.estimate.value
-    withheld = reason_to_withhold(moments)
+    withheld = reason_to_withhold(moments, side)
     if method == "auto":
         value = min(max(value, low), high)
     low, high = (-np.inf, np.inf) if withheld else (min(low, value), max(high, value))

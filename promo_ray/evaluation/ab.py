@@ -32,7 +32,7 @@ from promo_ray.evaluation.ab_moments import (
     moments_of,
     users_of,
 )
-from promo_ray.evaluation.checks import MIN_EFFECTIVE_SAMPLE, Check
+from promo_ray.evaluation.checks import MIN_EFFECTIVE_SAMPLE, Check, check_level
 from promo_ray.evaluation.multiple import (
     CORRECTIONS,
     adjust_p_values,
@@ -244,8 +244,7 @@ def ab_test_of_moments(
 
 
 def _check_settings(kind: str, correction: str, level: float) -> None:
-    if not 0 < level < 1:
-        raise ConfigError(f"level must lie in (0, 1); got {level!r}")
+    check_level(level)
     if kind not in KINDS:
         raise ConfigError(f"kind must be auto, mean, proportion or ratio; got {kind!r}")
     if correction not in CORRECTIONS:

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from promo_ray.errors import DataError
+from promo_ray.evaluation.checks import check_level
 from promo_ray.evaluation.off_policy_log import Rows, log_rows
 from promo_ray.evaluation.policy_value import PolicyEstimate
 from promo_ray.seeding import stream
@@ -99,10 +100,12 @@ def lower_bound(
         Estimate with the bound in `low`; `high` is infinity, `value` the mean that was bet on.
 
     Raises:
+        ConfigError: a level outside (0, 1).
         DataError: bad shape or value, the argument named.
     """
-    if not 0 < level < 1:
-        raise DataError(f"must lie in (0, 1); got {level!r}", where="level")
+    check_level(level)
+    if max_weight is not None and not max_weight >= 0:
+        raise DataError(f"must be >= 0; got {max_weight!r}", where="max_weight")
     rows = log_rows((policy_probs,), action, reward, propensity, x, q_hat, True, groups, seed)
     n, name, inf = len(rows.reward), "betting", float("inf")
     if rows.n_missing:

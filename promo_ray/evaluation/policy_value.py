@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from promo_ray.evaluation.checks import Check
+from promo_ray.evaluation.checks import Check, check_level
 from promo_ray.evaluation.off_policy_estimators import (
     METHODS,
     Chosen,
@@ -104,9 +104,10 @@ def policy_value(
             the verdict.
 
     Raises:
-        ConfigError: unknown method.
+        ConfigError: unknown method, or a level outside (0, 1).
         DataError: bad shape or value, the argument named.
     """
+    check_level(level)
     moments = log_moments(
         (policy_probs,), action, reward, propensity, x, q_hat, method, groups, seed
     )
@@ -134,6 +135,7 @@ def compare_policies(
     is the mean reward. Effective sample size and largest weight are those of the rows on which
     the policies differ. Equal policies give exactly 0.
     """
+    check_level(level)
     policies = (policy_probs,) if other_probs is None else (policy_probs, other_probs)
     moments = log_moments(policies, action, reward, propensity, x, q_hat, method, groups, seed)
     return _withheld_by(checks, difference_of(moments, method, level))

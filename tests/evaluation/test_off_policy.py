@@ -332,9 +332,9 @@ def test_lower_bound_counts_a_user_once() -> None:
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        ({"level": 1.0}, "level"),
         ({"least_reward": 0.5}, "reward"),
         ({"max_weight": 0.1}, "max_weight"),
+        ({"max_weight": float("nan")}, "max_weight"),
     ],
 )
 def test_lower_bound_names_what_it_refuses(change: dict[str, Any], where: str) -> None:

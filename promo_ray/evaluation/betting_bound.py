@@ -31,6 +31,7 @@ from promo_ray.seeding import stream
 
 Floats = NDArray[np.float64]
 
+_KIND = "lower end only, guaranteed at any sample size"
 _N_ROUNDS = 40  # times that the bets are chosen anew
 _SAFETY = 0.9  # share of the largest bet that keeps factors positive
 _SHARES = (1.0, 0.7, 0.4, 0.2, 0.0)  # of the best controls: large ones force small bets
@@ -110,7 +111,10 @@ def lower_bound(
     n, name, inf = len(rows.reward), "betting", float("inf")
     if rows.n_missing:
         text = f"propensities are missing in {rows.n_missing} of {n + rows.n_missing} rows"
-        return PolicyEstimate(np.nan, -inf, inf, np.nan, 0.0, np.nan, name, n, text)
+        n_users = n if rows.groups is None else len(np.unique(rows.groups))
+        return PolicyEstimate(
+            np.nan, -inf, inf, np.nan, 0.0, np.nan, name, n, text, n_users, level, _KIND
+        )
     if rows.reward.min() < least_reward:
         text = f"must be at least {least_reward:g} (least_reward); got {rows.reward.min():g}"
         raise DataError(text, where="reward")
@@ -126,7 +130,10 @@ def lower_bound(
     low = _largest_refuted(users, bets, log_odds)
     value = float(users.gain.sum() / n) + least_reward
     ess = float(weight.sum() ** 2 / max(weight @ weight, 1e-300))
-    return PolicyEstimate(value, low + least_reward, inf, np.nan, ess, float(weight.max()), name, n)
+    return PolicyEstimate(
+        value, low + least_reward, inf, np.nan, ess, float(weight.max()), name, n, "",
+        len(users.size), level, _KIND,
+    )  # fmt: skip
 
 
 def _ceiling(policy: Any, propensity: ArrayLike | None, rows: Rows) -> Floats:

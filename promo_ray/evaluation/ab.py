@@ -164,6 +164,8 @@ def ab_test(
         raise DataError("must be 0 or 1, one row per user, for kind 'proportion'", where="outcome")
     if kind == "ratio" and denominator is None:
         raise ConfigError("kind 'ratio' needs a denominator")
+    if moments.has_denominator and not moments.mean[:, 1].all():
+        raise DataError("must not sum to 0 in any arm", where="denominator")
     short = np.flatnonzero(moments.n < 2)
     if len(short):
         raise DataError(f"must hold 2 rows per arm; arm {short[0]} has fewer", where="treatment")

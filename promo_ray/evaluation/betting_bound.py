@@ -5,7 +5,7 @@ capital by 1 + b (z - s m), s rows of the user, z the sum over them of
 
     w r - t (w q - q(pi)) - h (w - 1),
 
-whose mean is s times the value for any t and h fixed before. b, t, h are chosen from users seen
+whose mean is s times the value for any t, h and q fixed before. b, t, h are chosen from users seen
 before; t and h are made smaller for a user whose weights could be so large (by the policy's
 probabilities, not by the arm taken) that a factor could turn negative. If the value is at most m,
 the capital has mean at most 1, so it exceeds 1 / alpha with probability at most alpha (Markov);
@@ -82,13 +82,18 @@ def lower_bound(
 ) -> PolicyEstimate:
     """Lower bound on the mean reward per row under a policy, guaranteed at any sample size.
 
+    The guarantee holds for a `q_hat` of models that saw none of these users (zeros are one). The
+    model that is cross-fitted here without `q_hat` learns a user's prediction from users bet on
+    later, so that the bound then holds only as far as a few others move the prediction little.
+
     Args:
         policy_probs: see `policy_value`.
         action: see `policy_value`.
         reward: see `policy_value`; none may lie below `least_reward`.
         propensity: see `policy_value`.
-        x: see `policy_value`.
-        q_hat: see `policy_value`; it narrows the bound, any is valid.
+        x: see `policy_value`; a model fitted with it is cross-fitted, see above.
+        q_hat: see `policy_value`; it narrows the bound. The guarantee needs models that saw none
+            of these users; any such model is valid, however wrong.
         groups: see `policy_value`; users are taken as independent, their rows need not be.
         level: the bound lies above the value with probability at most 1 - level.
         least_reward: reward that no row can fall below.

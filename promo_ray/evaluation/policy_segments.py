@@ -64,7 +64,7 @@ def compare_policies_by_segment(
     found = {}
     for k, name in enumerate(names.tolist()):
         own = np.flatnonzero(code == k)
-        part = {key: None if c is None else c[own] for key, c in columns.items()}
+        part: dict[str, Any] = {key: None if c is None else c[own] for key, c in columns.items()}
         if len(own) < 2:
             raise DataError(f"must hold 2 rows of each; {name!r} has 1", where="segment")
         found[name] = compare_policies(**part, method=method, groups=user[own], level=level)

@@ -32,7 +32,7 @@ from promo_ray.evaluation.ab_moments import (
     moments_of,
     users_of,
 )
-from promo_ray.evaluation.checks import MIN_EFFECTIVE_SAMPLE, Check
+from promo_ray.evaluation.checks import MIN_EFFECTIVE_SAMPLE, Check, check_level
 from promo_ray.evaluation.multiple import (
     CORRECTIONS,
     adjust_p_values,
@@ -164,6 +164,8 @@ def ab_test(
         raise DataError("must be 0 or 1, one row per user, for kind 'proportion'", where="outcome")
     if kind == "ratio" and denominator is None:
         raise ConfigError("kind 'ratio' needs a denominator")
+    if moments.has_denominator and not moments.mean[:, 1].all():
+        raise DataError("must not sum to 0 in any arm", where="denominator")
     short = np.flatnonzero(moments.n < 2)
     if len(short):
         raise DataError(f"must hold 2 rows per arm; arm {short[0]} has fewer", where="treatment")
@@ -244,8 +246,7 @@ def ab_test_of_moments(
 
 
 def _check_settings(kind: str, correction: str, level: float) -> None:
-    if not 0 < level < 1:
-        raise ConfigError(f"level must lie in (0, 1); got {level!r}")
+    check_level(level)
     if kind not in KINDS:
         raise ConfigError(f"kind must be auto, mean, proportion or ratio; got {kind!r}")
     if correction not in CORRECTIONS:

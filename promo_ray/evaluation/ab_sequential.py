@@ -18,7 +18,7 @@ from promo_ray.evaluation.ab_moments import (
     moments_of,
     users_of,
 )
-from promo_ray.evaluation.checks import MIN_EFFECTIVE_SAMPLE, Check
+from promo_ray.evaluation.checks import MIN_EFFECTIVE_SAMPLE, Check, check_level
 from promo_ray.evaluation.sequential import (
     always_valid_critical,
     always_valid_p_value,
@@ -148,8 +148,7 @@ def sequential_test_of_moments(
         expected: see `sequential_test`.
         level: see `sequential_test`.
     """
-    if not 0 < level < 1:
-        raise ConfigError(f"level must lie in (0, 1); got {level!r}")
+    check_level(level)
     if tuned_for < 1:
         raise ConfigError(f"tuned_for must be >= 1; got {tuned_for!r}")
     size = np.asarray(n, dtype=np.int64)

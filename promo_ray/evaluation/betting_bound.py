@@ -5,7 +5,7 @@ capital by 1 + b (z - s m), s rows of the user, z the sum over them of
 
     w r - t (w q - q(pi)) - h (w - 1),
 
-whose mean is s times the value for any t and h fixed before. b, t, h are chosen from users seen
+whose mean is s times the value for any t, h and q fixed before. b, t, h are chosen from users seen
 before; t and h are made smaller for a user whose weights could be so large (by the policy's
 probabilities, not by the arm taken) that a factor could turn negative. If the value is at most m,
 the capital has mean at most 1, so it exceeds 1 / alpha with probability at most alpha (Markov);
@@ -24,12 +24,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from promo_ray.errors import DataError
+from promo_ray.evaluation.checks import check_level
 from promo_ray.evaluation.off_policy_log import Rows, log_rows
 from promo_ray.evaluation.policy_value import PolicyEstimate
 from promo_ray.seeding import stream
 
 Floats = NDArray[np.float64]
 
+_KIND = "lower end only, guaranteed at any sample size"
 _N_ROUNDS = 40  # times that the bets are chosen anew
 _SAFETY = 0.9  # share of the largest bet that keeps factors positive
 _SHARES = (1.0, 0.7, 0.4, 0.2, 0.0)  # of the best controls: large ones force small bets
@@ -80,13 +82,18 @@ def lower_bound(
 ) -> PolicyEstimate:
     """Lower bound on the mean reward per row under a policy, guaranteed at any sample size.
 
+    The guarantee holds for a `q_hat` of models that saw none of these users (zeros are one). The
+    model that is cross-fitted here without `q_hat` learns a user's prediction from users bet on
+    later, so that the bound then holds only as far as a few others move the prediction little.
+
     Args:
         policy_probs: see `policy_value`.
         action: see `policy_value`.
         reward: see `policy_value`; none may lie below `least_reward`.
         propensity: see `policy_value`.
-        x: see `policy_value`.
-        q_hat: see `policy_value`; it narrows the bound, any is valid.
+        x: see `policy_value`; a model fitted with it is cross-fitted, see above.
+        q_hat: see `policy_value`; it narrows the bound. The guarantee needs models that saw none
+            of these users; any such model is valid, however wrong.
         groups: see `policy_value`; users are taken as independent, their rows need not be.
         level: the bound lies above the value with probability at most 1 - level.
         least_reward: reward that no row can fall below.
@@ -99,15 +106,20 @@ def lower_bound(
         Estimate with the bound in `low`; `high` is infinity, `value` the mean that was bet on.
 
     Raises:
+        ConfigError: a level outside (0, 1).
         DataError: bad shape or value, the argument named.
     """
-    if not 0 < level < 1:
-        raise DataError(f"must lie in (0, 1); got {level!r}", where="level")
+    check_level(level)
+    if max_weight is not None and not max_weight >= 0:
+        raise DataError(f"must be >= 0; got {max_weight!r}", where="max_weight")
     rows = log_rows((policy_probs,), action, reward, propensity, x, q_hat, True, groups, seed)
     n, name, inf = len(rows.reward), "betting", float("inf")
     if rows.n_missing:
         text = f"propensities are missing in {rows.n_missing} of {n + rows.n_missing} rows"
-        return PolicyEstimate(np.nan, -inf, inf, np.nan, 0.0, np.nan, name, n, text)
+        n_users = n if rows.groups is None else len(np.unique(rows.groups))
+        return PolicyEstimate(
+            np.nan, -inf, inf, np.nan, 0.0, np.nan, name, n, text, n_users, level, _KIND
+        )
     if rows.reward.min() < least_reward:
         text = f"must be at least {least_reward:g} (least_reward); got {rows.reward.min():g}"
         raise DataError(text, where="reward")
@@ -123,7 +135,10 @@ def lower_bound(
     low = _largest_refuted(users, bets, log_odds)
     value = float(users.gain.sum() / n) + least_reward
     ess = float(weight.sum() ** 2 / max(weight @ weight, 1e-300))
-    return PolicyEstimate(value, low + least_reward, inf, np.nan, ess, float(weight.max()), name, n)
+    return PolicyEstimate(
+        value, low + least_reward, inf, np.nan, ess, float(weight.max()), name, n, "",
+        len(users.size), level, _KIND,
+    )  # fmt: skip
 
 
 def _ceiling(policy: Any, propensity: ArrayLike | None, rows: Rows) -> Floats:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
 
 from promo_ray.errors import ConfigError
+from promo_ray.evaluation.checks import check_level
 from promo_ray.evaluation.policy_value import clustered_error
 from promo_ray.response.inputs import finite_vector, group_codes
 
@@ -55,9 +56,10 @@ def calibration(
         level: level of the t intervals.
 
     Raises:
-        ConfigError: n_bins < 1.
+        ConfigError: n_bins < 1, or a level outside (0, 1).
         DataError: bad shape or value, the argument named.
     """
+    check_level(level)
     if n_bins < 1:
         raise ConfigError(f"n_bins must be >= 1; got {n_bins}")
     effect = finite_vector(predicted, "predicted")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from numpy.typing import ArrayLike
 
-from promo_ray.errors import DataError
+from promo_ray.errors import ConfigError, DataError
 from promo_ray.response.inputs import finite_vector
 
 if TYPE_CHECKING:  # policy_value takes checks
@@ -32,6 +32,16 @@ class Check(NamedTuple):
     statistic: float
     limit: float
     detail: str
+
+
+def check_level(level: float) -> None:
+    """Refuse a level of an interval outside (0, 1), NaN included.
+
+    Raises:
+        ConfigError: of such a level.
+    """
+    if not 0 < level < 1:
+        raise ConfigError(f"level must lie in (0, 1); got {level!r}")
 
 
 def overlap(propensity: ArrayLike, limit: float = MIN_PROPENSITY) -> Check:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from promo_ray.errors import DataError
+from promo_ray.evaluation.checks import check_level
 from promo_ray.response.inputs import arms, finite_vector, group_codes
 from promo_ray.seeding import stream
 
@@ -113,6 +114,7 @@ def qini(
         level: level of the interval.
         seed: seed of the resamples; the same seed pairs the resamples of several scores.
     """
+    check_level(level)
     ranked = _rank(score, treatment, outcome, propensity, groups, None)
     draws = [_area(ranked.curve(c)) for c in _resamples(ranked.groups, n_boot, seed)]
     return _percentiles(_area(ranked.curve()), np.array(draws), level)
@@ -134,6 +136,7 @@ def auuc(
     Mean gain over all shares treated; a score without information has half of the average effect.
     Arguments as in `qini`.
     """
+    check_level(level)
     ranked = _rank(score, treatment, outcome, propensity, groups, None)
     curves = [ranked.curve(c) for c in _resamples(ranked.groups, n_boot, seed)]
     draws = [float(np.trapezoid(c.y, c.x)) for c in curves]
@@ -170,6 +173,7 @@ def uplift_at(
     """
     if not 0 < fraction <= 1:
         raise DataError(f"must lie in (0, 1]; got {fraction!r}", where="fraction")
+    check_level(level)
     ranked = _rank(score, treatment, outcome, propensity, groups, None)
     draws = [_top(ranked, fraction, c) for c in _resamples(ranked.groups, n_boot, seed)]
     return _percentiles(_top(ranked, fraction, None), np.array(draws), level)

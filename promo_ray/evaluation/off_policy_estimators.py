@@ -202,6 +202,8 @@ def _automatic(moments: Moments, policy: int, unbiased: Estimate) -> Chosen:
     if not whole > 0 or moments.n_groups < 2:
         return Chosen(unbiased, unbiased, "auto: mrdr")
     plain, robust = (path_value(moments, policy, has_model=m) for m in (False, True))
+    if not np.isfinite(plain.value + robust.value):  # rewards that do not vary
+        return Chosen(unbiased, unbiased, "auto: mrdr")
     both = plain.variance + robust.variance
     share = robust.variance / both if both > 0 else 0.5
     value = share * plain.value + (1.0 - share) * robust.value

@@ -7,19 +7,26 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
+from promo_ray.evaluation.checks import MIN_EFFECTIVE_SAMPLE
 from promo_ray.evaluation.off_policy_moments import Moments
 
 Floats = NDArray[np.float64]
 
-MIN_EFFECTIVE_SAMPLE = 100.0  # below it the interval of a weighted mean is not to be trusted
 _MAX_WEIGHT_GAP = 0.05  # mean weight may miss 1 by this, or by
 _MAX_WEIGHT_ERRORS = 5.0  # standard errors: its mean is 1 wherever the log covers the policy
+_LEAST_DIFFERENCE = 1e-9  # of weights: below it two policies are the same up to rounding
 
 
 def effective_size(moments: Moments, side: int) -> float:
     """(sum |v|)^2 / sum v^2 of weights; `side` 0, 1, or 2 for the difference of two policies."""
     total, squares = moments.weights[side, :2].tolist()
     return float(total**2 / squares) if squares > 0 else 0.0
+
+
+def effective_users(moments: Moments, side: int) -> float:
+    """The same with the sums of |v| over each user's rows in place of v: at most the users."""
+    total, squares = float(moments.weights[side, 0]), float(moments.by_user[side])
+    return total**2 / squares if squares > 0 else 0.0
 
 
 def skewed_interval(
@@ -109,8 +116,14 @@ def _unseen_event(moments: Moments, side: int) -> tuple[float, float]:
     return event, event * size * cubes / squares
 
 
-def reason_to_withhold(moments: Moments) -> str:
-    """Why the log supports no verdict on the policies; "" if it does."""
+def reason_to_withhold(moments: Moments, side: int) -> str:
+    """Why the log supports no verdict on the policies; "" if it does.
+
+    Args:
+        moments: of the log.
+        side: what is judged, see `effective_size`; a difference rests on the rows where the
+            policies differ.
+    """
     if moments.n_missing:
         rows = moments.n + moments.n_missing
         return f"propensities are missing in {moments.n_missing} of {rows} rows"
@@ -128,10 +141,15 @@ def reason_to_withhold(moments: Moments) -> str:
                 f"(standard error {error:.2g}): the log cannot reach what the policy does, or "
                 "its propensities are wrong"
             )
-        ess = effective_size(moments, p)
+    judged = [*range(moments.plan.n_policies)]
+    if side == 2 and moments.largest[2] > _LEAST_DIFFERENCE:
+        judged.append(2)
+    for p in judged:
+        ess = min(effective_size(moments, p), effective_users(moments, p))
         if ess < MIN_EFFECTIVE_SAMPLE:
+            where = " where the policies differ" if p == 2 else ""
             return (
-                f"effective sample size must be at least {MIN_EFFECTIVE_SAMPLE:.0f}; got {ess:.0f} "
-                f"of {moments.n} rows"
+                f"effective sample size must be at least {MIN_EFFECTIVE_SAMPLE:.0f}{where}; "
+                f"got {ess:.0f} of {moments.n_groups} users"
             )
     return ""

@@ -79,6 +79,7 @@ class Moments(NamedTuple):
         weights: `(3, 4)` sums over rows of |v|, v^2, v^3, v^4 of the first policy's weight, of the
             second's (1 if there is none: the policy of the log), and of their difference.
         largest: `(3,)` largest absolute value of the same.
+        by_user: `(3,)` sums over users of the squared sum of |v| over the user's rows.
         smallest_propensity: over rows; infinity for no row.
         n_missing: rows left out because their propensity is not known.
     """
@@ -92,6 +93,7 @@ class Moments(NamedTuple):
     rewards: Floats
     weights: Floats
     largest: Floats
+    by_user: Floats
     smallest_propensity: float
     n_missing: int
 
@@ -114,6 +116,7 @@ def merge_moments(one: Moments, two: Moments) -> Moments:
         one.rewards + two.rewards,
         one.weights + two.weights,
         np.maximum(one.largest, two.largest),
+        one.by_user + two.by_user,
         min(one.smallest_propensity, two.smallest_propensity),
         one.n_missing + two.n_missing,
     )
@@ -172,6 +175,7 @@ def moments_of(
         np.array([reward.sum(), *_power_sums(reward)[:2]]),
         np.array(powers),
         np.array([float(np.abs(v).max(initial=0.0)) for v in compared]),
+        np.array([_user_squares(v, groups) for v in compared]),
         float(propensity.min(initial=np.inf)),
         n_missing,
     )
@@ -234,6 +238,12 @@ def _user_sums(
     third = np.empty((n_base, n_base, n_base))
     third[one, two] = third[two, one] = products
     return len(starts), total, second, third
+
+
+def _user_squares(v: Floats, groups: NDArray[np.int64] | None) -> float:
+    """Sum over users of the squared sum of |v|."""
+    sizes = np.abs(v) if groups is None else np.bincount(groups, weights=np.abs(v))
+    return float(sizes @ sizes)
 
 
 def _power_sums(v: Floats) -> tuple[float, float, float]:

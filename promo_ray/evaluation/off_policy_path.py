@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 
 _LEAST_TAIL = 0.002  # share of weight below which a cut is no cut
 _MILD_TAIL = 0.4  # the strongest cut of less than this sets the size of the noise
+_ROUNDING = 1e-13  # share of its terms below which a sum of squares is their rounding
 _SIZES = np.geomspace(0.1, 5.0, 6)  # of the motion, in units of the policy's lift over the log
 
 
@@ -44,6 +45,9 @@ def path_value(moments: Moments, policy: int, *, has_model: bool) -> PathValue:
         moments: of a plan with cut columns of kind "clip" and a model.
         policy: which policy of the moments.
         has_model: whether the doubly robust form is followed, or `clipped_snips`.
+
+    Returns:
+        The value; NaN where the rewards under the weights do not vary, so nothing can be followed.
     """
     values, rows, weights = _estimates(moments, policy, has_model)
     mean = moments.total / moments.n
@@ -58,9 +62,12 @@ def path_value(moments: Moments, policy: int, *, has_model: bool) -> PathValue:
         model = np.zeros_like(own)
         at = moments.plan.base(policy) + 3
         model[at], model[0] = 1.0, -mean[at]
-        shared = float(model @ moments.second @ model) / moments.n**2
+        shared = max(0.0, float(model @ moments.second @ model)) / moments.n**2
         own -= model
-    noise *= float(own @ moments.second @ own) / moments.n**2 / noise[mild, mild]
+    scatter = float(own @ moments.second @ own)
+    if not scatter > _ROUNDING * float(np.abs(own) @ np.abs(moments.second) @ np.abs(own)):
+        return PathValue(float("nan"), shared, rows[-1])
+    noise *= scatter / moments.n**2 / noise[mild, mild]
     keep = (tail > _LEAST_TAIL) | (np.arange(len(tail)) == len(tail) - 1)
     tail[-1] = 0.0
     lift = max(abs(values[-1] - mean[1]), 0.5 * float(np.sqrt(noise[-1, -1] + shared)))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from promo_ray.errors import DataError
+from promo_ray.evaluation.checks import check_level
 from promo_ray.evaluation.off_policy_log import log_moments
 from promo_ray.evaluation.off_policy_moments import Moments, merge_moments
 from promo_ray.evaluation.policy_value import PolicyEstimate, difference_of, value_of
@@ -82,9 +83,10 @@ def stream_policy_value(
         seed: of the folds for blocks without `q_hat`.
 
     Raises:
-        ConfigError: unknown method.
+        ConfigError: unknown method, or a level outside (0, 1).
         DataError: no shard, a shard without blocks, or a fault of a block.
     """
+    check_level(level)
     if not shards:
         raise DataError("must hold at least one shard; got none", where="shards")
     resident = (executor or SerialExecutor()).load([_Shard(read) for read in shards])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from promo_ray.evaluation.checks import Check
+from promo_ray.evaluation.checks import Check, check_level
 from promo_ray.evaluation.off_policy_estimators import (
     METHODS,
     Chosen,
@@ -40,6 +40,9 @@ class PolicyEstimate(NamedTuple):
         method: estimator; what `auto` chose is said after the colon.
         n: rows.
         withheld: why the log supports no verdict; "" if it does.
+        n_users: users whose rows these are.
+        level: of the interval.
+        interval: what kind it is, in words.
     """
 
     value: float
@@ -51,6 +54,9 @@ class PolicyEstimate(NamedTuple):
     method: str
     n: int
     withheld: str = ""
+    n_users: int = 0
+    level: float = 0.95
+    interval: str = "two-sided, skewness taken in"
 
 
 def policy_value(
@@ -104,9 +110,10 @@ def policy_value(
             the verdict.
 
     Raises:
-        ConfigError: unknown method.
+        ConfigError: unknown method, or a level outside (0, 1).
         DataError: bad shape or value, the argument named.
     """
+    check_level(level)
     moments = log_moments(
         (policy_probs,), action, reward, propensity, x, q_hat, method, groups, seed
     )
@@ -134,6 +141,7 @@ def compare_policies(
     is the mean reward. Effective sample size and largest weight are those of the rows on which
     the policies differ. Equal policies give exactly 0.
     """
+    check_level(level)
     policies = (policy_probs,) if other_probs is None else (policy_probs, other_probs)
     moments = log_moments(policies, action, reward, propensity, x, q_hat, method, groups, seed)
     return _withheld_by(checks, difference_of(moments, method, level))
@@ -149,14 +157,14 @@ def _withheld_by(checks: Sequence[Check], found: PolicyEstimate) -> PolicyEstima
 def value_of(moments: Moments, method: str, level: float = 0.95) -> PolicyEstimate:
     """Estimate of the first policy from moments of `plan_for(method)`."""
     if moments.n < 2:
-        return _nothing(moments, method)
+        return _nothing(moments, method, 0, level)
     return _summary(moments, estimate(moments, method), method, 0, level)
 
 
 def difference_of(moments: Moments, method: str, level: float = 0.95) -> PolicyEstimate:
     """First policy minus the second, or minus the log's own where there is one policy."""
     if moments.n < 2:
-        return _nothing(moments, method)
+        return _nothing(moments, method, 2, level)
     one = estimate(moments, method, 0)
     if moments.plan.n_policies == 1:
         mean = logged_mean(moments)
@@ -172,10 +180,12 @@ def _minus(one: Estimate, two: Estimate) -> Estimate:
     return Estimate(one.value - two.value, one.influence - two.influence)
 
 
-def _nothing(moments: Moments, method: str) -> PolicyEstimate:
+def _nothing(moments: Moments, method: str, side: int, level: float) -> PolicyEstimate:
     nan, n = float("nan"), moments.n
-    withheld = reason_to_withhold(moments)
-    return PolicyEstimate(nan, -np.inf, np.inf, nan, 0.0, nan, method, n, withheld)
+    withheld = reason_to_withhold(moments, side)
+    return PolicyEstimate(
+        nan, -np.inf, np.inf, nan, 0.0, nan, method, n, withheld, moments.n_groups, level
+    )
 
 
 def _summary(
@@ -184,14 +194,15 @@ def _summary(
     unbiased = chosen.unbiased
     low, high, se = skewed_interval(unbiased.value, unbiased.influence, moments, side, level)
     value = chosen.estimate.value
-    withheld = reason_to_withhold(moments)
+    withheld = reason_to_withhold(moments, side)
     if method == "auto":
         value = min(max(value, low), high)
     low, high = (-np.inf, np.inf) if withheld else (min(low, value), max(high, value))
     ess, largest = effective_size(moments, side), float(moments.largest[side])
     return PolicyEstimate(
-        float(value), float(low), float(high), se, ess, largest, chosen.name, moments.n, withheld
-    )
+        float(value), float(low), float(high), se, ess, largest, chosen.name, moments.n, withheld,
+        moments.n_groups, level,
+    )  # fmt: skip
 
 
 def clustered_error(own: NDArray[np.float64], groups: NDArray[np.int64]) -> tuple[float, int]:

@@ -169,21 +169,24 @@ def _facts(result: Result, names: Names) -> _Facts | None:
         gain, label = result.gain, "Release" if result.is_released else "Keep the old policy"
         words = "can replace" if result.is_released else "is not shown to beat"
         sentence = f"The new policy {words} the old one: {told.gain_words(gain, names)}."
-        is_withheld = result.reason.startswith("withheld: ")
-        reasons = result.reason.removeprefix("withheld: ") if is_withheld else ""
         verdict = "better" if result.is_released else "worse" if gain.high < 0 else "not shown"
         lift = Lift("new policy", gain.value, gain.low, gain.high, verdict)
-        ends = "two-sided, skewness taken in"
-        return _Facts(gain.n, gain.ess, gain.method, ends, reasons, (lift,), label, sentence)
+        return _Facts(
+            gain.n_users, gain.ess, gain.method, _interval(gain), gain.withheld, (lift,), label,
+            sentence,
+        )  # fmt: skip
     if isinstance(result, PolicyEstimate):
         lift = Lift("the policy", result.value, result.low, result.high, "estimated")
         sentence = f"The estimate is {told.gain_words(result, names)}."
-        ends = "two-sided, skewness taken in"
         return _Facts(
-            result.n, result.ess, result.method, ends, result.withheld, (lift,), "Estimated",
-            sentence,
+            result.n_users, result.ess, result.method, _interval(result), result.withheld, (lift,),
+            "Estimated", sentence,
         )  # fmt: skip
     return None
+
+
+def _interval(estimate: PolicyEstimate) -> str:
+    return f"{percent(estimate.level)}, {estimate.interval}"
 
 
 def _verdict(main: _Facts | None, checks: Sequence[Check], names: Names) -> Verdict:

@@ -64,8 +64,11 @@ class Lift(NamedTuple):
 
 def ends(estimate: _Ends, unit: Unit) -> str:
     """`1.20 to 3.40`; what is not bounded is said."""
-    is_known = math.isfinite(estimate.low) and math.isfinite(estimate.high)
-    return unit.span(estimate.low, estimate.high) if is_known else "no interval"
+    if not math.isfinite(estimate.low):
+        return "no interval"
+    if not math.isfinite(estimate.high):
+        return f"at least {unit.one_user(estimate.low)}"
+    return unit.span(estimate.low, estimate.high)
 
 
 def gain_words(estimate: PolicyEstimate, names: Names) -> str:
@@ -224,8 +227,9 @@ def policy_section(key: str, title: str, found: PolicyEstimate, names: Names) ->
     unit = names.unit
     rows = [
         ["Estimate", unit.one_user(found.value)],
-        ["Interval", ends(found, unit)],
-        ["Standard error", unit.one_user(found.se)],
+        [f"Interval, {percent(found.level)}, {found.interval}", ends(found, unit)],
+        *([["Standard error", unit.one_user(found.se)]] if math.isfinite(found.se) else []),
+        ["Users", count(found.n_users)],
         ["Rows of the log", count(found.n)],
         ["Effective sample size", count(found.ess)],
         ["Largest weight", decimal(found.max_weight)],

@@ -21,6 +21,7 @@ from scipy.special import ndtr
 from scipy.stats import norm
 
 from promo_ray.errors import ConfigError
+from promo_ray.evaluation.checks import check_level
 
 Floats = NDArray[np.float64]
 SPENDING = ("obrien_fleming", "pocock")
@@ -133,8 +134,7 @@ def look_boundaries(
     steps = np.diff([0.0, *shares])
     if not shares or (steps <= 0).any() or shares[-1] > 1 + 1e-9:
         raise ConfigError("looks must rise within (0, 1] of the plan")
-    if not 0 < level < 1:
-        raise ConfigError(f"level must lie in (0, 1); got {level!r}")
+    check_level(level)
     return _boundaries(shares, level, spending)
 
 

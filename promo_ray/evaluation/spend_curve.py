@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
 from promo_ray.errors import DataError
+from promo_ray.evaluation.checks import MIN_EFFECTIVE_SAMPLE, check_level
 from promo_ray.evaluation.off_policy_interval import skewed_ends, student_factor
 from promo_ray.response.inputs import finite_matrix, group_codes
 
@@ -26,8 +27,8 @@ class GainCurve(NamedTuple):
     Attributes:
         spend: expected cost of the policy that may spend so much.
         gain: doubly robust value of the policy against control.
-        low: pointwise lower end of the interval.
-        high: pointwise upper end.
+        low: pointwise lower end of the interval; -infinity with fewer than 100 users.
+        high: pointwise upper end; infinity with fewer than 100 users.
     """
 
     spend: Floats
@@ -45,6 +46,7 @@ class GainCurve(NamedTuple):
 class _Steps(NamedTuple):
     """Steps up the hulls, best first: `(k,)` user, cost and score that the user has after it."""
 
+    ratio: Floats
     user: NDArray[np.int64]
     cost: Floats
     score: Floats
@@ -65,6 +67,7 @@ def gain_curve(
 
     The interval is that of the gain at the spend named, so the error of the price that leads to
     this spend is inside: the influence of a user is own score - slope of the curve * own cost.
+    Steps of one value per cost are taken together; between their ends the curve is straight.
 
     Args:
         value: `(n, m)` predicted incremental value of each offer, out of fold.
@@ -73,8 +76,13 @@ def gain_curve(
             taken off), arm 0 = control.
         n_points: points of the curve at equal distances of spend, 0 and the largest included.
         groups: `(n,)` user of each row.
-        level: level of the pointwise interval.
+        level: level of the pointwise interval, in (0, 1).
+
+    Raises:
+        ConfigError: a level outside (0, 1).
+        DataError: bad shape or value, the argument named.
     """
+    check_level(level)
     values = finite_matrix(value, "value")
     n, m = values.shape
     costs = finite_matrix(cost, "cost", n)
@@ -89,9 +97,7 @@ def gain_curve(
     spend, gain = np.cumsum(steps.added_cost) / n, np.cumsum(steps.added_score) / n
     if not len(spend):
         return GainCurve(np.zeros(2), np.zeros(2), np.zeros(2), np.zeros(2))
-    grid = np.linspace(0.0, spend[-1], n_points)[1:-1]
-    ends = np.unique(np.append(np.searchsorted(spend, grid, side="right"), len(spend)))
-    ends = ends[ends > 0]
+    ends = _ends(steps.ratio, spend, n_points)
     spends, gains = np.append(0.0, spend[ends - 1]), np.append(0.0, gain[ends - 1])
     codes = None if groups is None else group_codes(groups, n)
     event = _event(truth)
@@ -123,11 +129,25 @@ def _steps(values: Floats, costs: Floats, truth: Floats) -> _Steps:
         own_value, own_cost, own_score = values[left, best], cost, score
     if not found:
         nothing = np.zeros(0)
-        return _Steps(np.zeros(0, np.int64), nothing, nothing, nothing, nothing)
+        return _Steps(nothing, np.zeros(0, np.int64), nothing, nothing, nothing, nothing)
     ratio, user, *rest = (np.concatenate(parts) for parts in zip(*found, strict=True))
     # stable: equal ratios of one user stay in the order of the hull
     order = np.argsort(-ratio, kind="stable")
-    return _Steps(user[order], *(part[order] for part in rest))
+    return _Steps(ratio[order], user[order], *(part[order] for part in rest))
+
+
+def _ends(ratio: Floats, spend: Floats, n_points: int) -> NDArray[np.int64]:
+    """Steps taken at the points of the curve: never part of the steps of one ratio.
+
+    Their order is that of the file; a spend that pays for some of them is one by lot, on the
+    straight line between the points before and after them.
+    """
+    runs = np.append(0, np.flatnonzero(np.append(np.diff(ratio) != 0, True)) + 1)
+    grid = np.linspace(0.0, spend[-1], n_points)[1:-1]
+    at = np.searchsorted(spend[runs[1:] - 1], grid, side="right")
+    after = at[1:][at[1:] == at[:-1]] + 1  # where a run is longer than a gap of the grid
+    ends = np.unique(np.concatenate([runs[at], runs[np.minimum(after, len(runs) - 1)], runs[-1:]]))
+    return ends[ends > 0]
 
 
 def _intervals(
@@ -144,6 +164,12 @@ def _intervals(
 
     One event of typical size may have gone unseen where few were seen; it keeps intervals open.
     """
+    n_users = n if codes is None else int(codes.max()) + 1
+    if n_users < MIN_EFFECTIVE_SAMPLE:
+        low, high = np.full((2, len(spend)), np.inf)
+        low[1:] *= -1.0
+        low[0] = high[0] = 0.0
+        return low, high
     z = float(norm.ppf(0.5 + level / 2))
     slope = _slopes(spend, gain)
     score, cost = np.zeros(n), np.zeros(n)

@@ -35,12 +35,15 @@ def sample_ratio(counts: ArrayLike, expected: ArrayLike, *, is_monitored: bool =
         Check whose `statistic` is the p-value.
 
     Raises:
-        DataError: negative or no numbers, unequal lengths, or no user at all.
+        DataError: negative or no numbers, counts that are not whole, unequal
+            lengths, or no user at all.
     """
     found = finite_vector(counts, "counts")
     weights = finite_vector(expected, "expected", len(found))
     if not len(found) or found.min() < 0 or weights.min() < 0:
         raise DataError("must be >= 0 and not empty", where="counts, expected")
+    if (found != np.floor(found)).any():
+        raise DataError("must hold whole numbers of users", where="counts")
     if weights.sum() <= 0 or found.sum() <= 0:
         raise DataError("must not all be 0", where="counts, expected")
     in_use = weights > 0

@@ -257,3 +257,9 @@ def test_merge_is_the_same_tree_for_any_split_among_workers() -> None:
     assert whole.mean.tobytes() == by_two.mean.tobytes()
     with pytest.raises(DataError, match="columns"):
         merge_moments(whole, block_moments(AbRows([1.0], [0]), 3))
+
+
+def test_denominators_that_sum_to_nothing_are_refused() -> None:
+    arm, y = np.arange(400) % 2, np.arange(400.0)
+    with pytest.raises(DataError, match="denominator: must not sum to 0 in any arm"):
+        ab_test(y, arm, denominator=np.zeros(400), kind="ratio")

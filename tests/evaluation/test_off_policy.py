@@ -151,6 +151,37 @@ def test_verdicts_are_withheld_with_the_reason() -> None:
     assert lower_bound(**args, propensity=None).withheld
 
 
+def test_difference_on_few_rows_is_withheld() -> None:
+    rng = np.random.default_rng(0)
+    n = 20_000
+    action, old = rng.integers(0, 2, n), np.zeros(n, int)
+    reward, chance = action + rng.normal(size=n), np.full(n, 0.5)
+    new = old.copy()
+    new[:40] = 1
+    found = release_gate(new, old, action, reward, chance)
+    assert not found.is_released
+    assert "at least 100 where the policies differ; got 40" in found.gain.withheld
+    new[:400] = 1
+    assert compare_policies(new, old, action, reward, chance).withheld == ""
+    assert compare_policies(old, old, action, reward, chance).low == 0.0
+
+
+def test_few_users_are_withheld_however_many_their_rows() -> None:
+    rng = np.random.default_rng(0)
+    n = 4000
+    action, ones = rng.integers(0, 2, n), np.ones(n, int)
+    reward, chance = action + rng.normal(size=n), np.full(n, 0.5)
+    many, few = rng.integers(0, 1000, n), rng.integers(0, 50, n)
+    some = np.where(rng.random(n) < 0.9, few, many + 50)  # nearly all rows of 50 users
+    for users in (few, some):
+        found = release_gate(ones, 0 * ones, action, reward, chance, groups=users)
+        assert "effective sample size must be at least 100" in found.reason
+        assert policy_value(ones, action, reward, chance, groups=users).withheld
+        block = LogBlock(ones, action, reward, chance, groups=users, other_probs=0 * ones)
+        assert stream_policy_value([lambda block=block: [block]]).withheld
+    assert release_gate(ones, 0 * ones, action, reward, chance, groups=many).is_released
+
+
 def test_gate_releases_only_what_is_shown_to_be_better() -> None:
     rng = np.random.default_rng(7)
     n = 20_000
@@ -179,6 +210,18 @@ def test_interval_stays_open_when_no_event_was_seen() -> None:
     found = policy_value(np.ones(n, int), action, reward, np.full(n, 0.5))
     assert found.value == pytest.approx(0.0, abs=1e-3)
     assert 2.5 / 500 < found.high < 5.0 / 500  # the rule of three, two-sided
+
+
+@pytest.mark.parametrize("of_arm", [(2.0, 1.0), (0.0, 1.0), (0.0, 0.0)])
+def test_rewards_that_do_not_vary_have_an_automatic_value(of_arm: tuple[float, float]) -> None:
+    for seed in range(20):
+        action = np.random.default_rng(seed).integers(0, 2, 3000)
+        reward, chance = np.array(of_arm)[action], np.full(3000, 0.5)
+        for arm in (0, 1):
+            found = policy_value(np.full(3000, arm), action, reward, chance)
+            assert found.value == pytest.approx(of_arm[arm], abs=1e-4)
+            assert found.low <= of_arm[arm] + 1e-4
+            assert found.high >= of_arm[arm] - 1e-4
 
 
 @pytest.mark.parametrize(("n_arms", "rate"), [(2, 0.1), (10, 0.8)])
@@ -289,9 +332,9 @@ def test_lower_bound_counts_a_user_once() -> None:
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        ({"level": 1.0}, "level"),
         ({"least_reward": 0.5}, "reward"),
         ({"max_weight": 0.1}, "max_weight"),
+        ({"max_weight": float("nan")}, "max_weight"),
     ],
 )
 def test_lower_bound_names_what_it_refuses(change: dict[str, Any], where: str) -> None:

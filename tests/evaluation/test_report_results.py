@@ -18,6 +18,7 @@ from promo_ray.evaluation import (
     effects_by_segment,
     effects_over_time,
     gain_curve,
+    lower_bound,
     policy_value,
     qini,
     qini_curve,
@@ -106,6 +107,20 @@ def test_off_policy_estimates_and_the_gate_have_verdicts_of_their_own() -> None:
     worse = np.tile([1.0, 0.0, 0.0], (N, 1))
     text = _head(report({"Gate": release_gate(worse, None, **log)}))
     assert "is not shown to beat the old one" in text
+
+
+def test_level_users_and_kind_of_the_interval_are_told() -> None:
+    log, new = _log(), np.tile([0.0, 0.1, 0.9], (N, 1))
+    users = np.arange(N) // 2
+    value = policy_value(new, **log, level=0.8, groups=users)
+    head = _head(report({"New policy": value}))
+    assert f"By {N // 2:,} users" in head
+    assert "interval: 80 %, two-sided" in head
+    bound = lower_bound(new, **log)
+    head = _head(report({"Bound": bound}, unit="visits"))
+    assert "at least " in head
+    assert "no interval" not in head
+    assert "interval: 95 %, lower end only, guaranteed" in head
 
 
 @pytest.mark.parametrize(

@@ -30,3 +30,26 @@ def test_gain_of_worthless_offers_is_nothing() -> None:
 def test_costs_must_not_be_negative() -> None:
     with pytest.raises(DataError, match="cost"):
         gain_curve(np.ones((3, 1)), -np.ones((3, 1)), np.ones((3, 2)))
+
+
+def test_ties_do_not_depend_on_the_order_of_rows() -> None:
+    n = 2000
+    same, scores = np.ones((n, 1)), np.zeros((n, 2))
+    scores[: n // 2, 1] = 1.0
+    for one in (scores, scores[::-1]):
+        assert gain_curve(same, same, one).at(0.5)[0] == pytest.approx(0.25)
+    value = np.where(np.arange(n)[:, None] < n // 4, 2.0, 1.0)  # a quarter first, then a tie
+    curve = gain_curve(value, same, scores)
+    assert curve.at(0.25)[0] == pytest.approx(0.25)
+    assert curve.at(0.625)[0] == pytest.approx(0.25 + 0.125)
+    assert curve.gain[-1] == pytest.approx(0.5)
+
+
+def test_few_users_leave_the_curve_without_interval() -> None:
+    rng = np.random.default_rng(0)
+    n = 1000
+    value, cost = rng.random((n, 1)), 1.0 + rng.random((n, 1))
+    scores = np.column_stack([np.zeros(n), value[:, 0]])
+    curve = gain_curve(value, cost, scores, groups=np.arange(n) % 99)
+    assert curve.at(0.5)[1:] == (-np.inf, np.inf)
+    assert np.isfinite(gain_curve(value, cost, scores, groups=np.arange(n) % 100).low).all()

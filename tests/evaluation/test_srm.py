@@ -114,3 +114,8 @@ def test_segments_together_seldom_alarm() -> None:
         checks = sample_ratio_by_segment(rng.integers(0, 2, 2000), np.arange(2000) % 20, [1, 1])
         alarms += any(not c.passed for c in checks.values())
     assert alarms <= 3  # 0.4 expected
+
+
+def test_parts_of_users_are_refused() -> None:
+    with pytest.raises(DataError, match="counts: must hold whole numbers of users"):
+        sample_ratio([500.5, 500], [1, 1])

@@ -151,7 +151,8 @@ def rules_of(
             the shop's rules tell none; NaN = unknown.
 
     Raises:
-        ConfigError: no mechanic of the plan is in the grid and allowed by the shop.
+        ConfigError: no mechanic of the plan is in the grid and allowed by the shop, or a gift for any
+            order is perceived as worth more than a typical one.
     """
     rules = constraints_of(plan, base)
     there = set(grid.terms["mechanic"].to_pylist())
@@ -163,6 +164,13 @@ def rules_of(
     typical = rules.typical_basket
     if typical is None and math.isfinite(basket):
         typical = {"": basket}
+    whole = typical.get("") if isinstance(typical, Mapping) else typical
+    for own in plan.gifts:
+        if whole is not None and own.threshold is None and own.perceived_value > whole:
+            raise ConfigError(
+                f"plans.{name}.gifts: perceived_value without a threshold must be at most a typical "
+                f"order, {whole:g}; got {own.perceived_value:g} of {own.sku!r}"
+            )
     return replace(
         rules,
         mechanics=mechanics,

@@ -185,3 +185,32 @@ def test_they_price_as_they_say_and_only_for_users_of_the_plan() -> None:
             *(["own-gift-mug-40"] if has_gift else []),
         }
     assert "own-gift-mug-40" not in {a.offer_id for a in _priced(6_000, user_id=user).applied}
+
+
+class Capped:
+    """No order gives more than itself off, and 0.6 of them redeem."""
+
+    def effects(self, x: Any, basket: Any, offers: pa.Table) -> SurfaceEffects:
+        row = offers.to_pylist()[0]
+        off = np.full(len(basket), row["amount"])
+        if row["threshold"] is None:
+            off = np.minimum(off, basket)
+        return SurfaceEffects(off[:, None], 0.6 * off[:, None])
+
+
+@pytest.mark.parametrize(("perceived", "threshold"), [(10, None), (400, None), (400, 500)])
+def test_a_gift_costs_as_much_however_large_it_looks(perceived: float, threshold: Any) -> None:
+    tv = gift(
+        GiftOffer(sku="tv", unit_cost=10, perceived_value=perceived, threshold=threshold), "USD"
+    )
+    found = StandInSurface(Capped(), {tv.offer.id: tv}).effects(X, BASKET, _terms(tv.row))
+    assert found.discount[:, 0] == pytest.approx(6.0)
+
+
+def test_a_gift_worth_more_than_the_order_it_comes_with_is_refused() -> None:
+    mug = {"sku": "mug", "unit_cost": 10, "perceived_value": 41, "threshold": 40}
+    with pytest.raises(ConfigError, match="at most the threshold"):
+        plans_of({"welcome": {"mechanics": ["gift"], "gifts": [mug]}})
+    own = GiftOffer(sku="tv", unit_cost=10, perceived_value=400)
+    with pytest.raises(ConfigError, match=r"plans\.own\.gifts: .* got 400 of 'tv'"):
+        _planned(replace(PLAN, gifts=(own,)), typical_basket=50.0)

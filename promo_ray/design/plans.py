@@ -20,7 +20,7 @@ from promo_ray.design.audience import members
 from promo_ray.design.columns import Surface
 from promo_ray.design.constraints import Constraints
 from promo_ray.design.genome import MenuSpace
-from promo_ray.design.grid import OfferGrid
+from promo_ray.design.grid import OfferGrid, free_id
 from promo_ray.design.menu import MenuResult, design_menu
 from promo_ray.design.plan_catalog import PLANS, LifecyclePlan
 from promo_ray.design.plan_power import Measurement, holdout_for, measurement
@@ -116,8 +116,8 @@ def plan_grid(
 ) -> tuple[OfferGrid, dict[str, StandIn]]:
     """Offers of a plan's mechanics, and those of them that others stand in for.
 
-    The plan's own offers are added, none of them tried. Where it is about some items, bundles
-    without any of them are left out.
+    The plan's own offers are added, none of them tried. An id that another has gets a number
+    behind it. Where the plan is about some items, bundles without any of them are left out.
     """
     items = set(plan.items)
     kept = [
@@ -127,11 +127,13 @@ def plan_grid(
         )
         for row in grid.terms.select(["mechanic", "item_ids"]).to_pylist()
     ]
-    stand_ins = [
+    made = [
         *(free_shipping(own, currency) for own in plan.shipping),
         *(gift(own, currency) for own in plan.gifts),
         *(tiered(own, currency) for own in plan.tiers),
     ]
+    taken = set(grid.offer_ids)
+    stand_ins = [s.named(free_id(s.offer.id, taken)) for s in made]
     own = grid.where(np.array(kept, dtype=bool))
     own = own.plus([s.row for s in stand_ins], [s.offer for s in stand_ins])
     return own, {s.offer.id: s for s in stand_ins}
@@ -151,8 +153,8 @@ def rules_of(
             the shop's rules tell none; NaN = unknown.
 
     Raises:
-        ConfigError: no mechanic of the plan is in the grid and allowed by the shop, or a gift for any
-            order is perceived as worth more than a typical one.
+        ConfigError: no mechanic of the plan is in the grid and allowed by the shop, or a gift
+            without a threshold is perceived as worth more than a typical order.
     """
     rules = constraints_of(plan, base)
     there = set(grid.terms["mechanic"].to_pylist())
@@ -168,8 +170,8 @@ def rules_of(
     for own in plan.gifts:
         if whole is not None and own.threshold is None and own.perceived_value > whole:
             raise ConfigError(
-                f"plans.{name}.gifts: perceived_value without a threshold must be at most a typical "
-                f"order, {whole:g}; got {own.perceived_value:g} of {own.sku!r}"
+                f"plans.{name}.gifts: perceived_value without a threshold must be at most a "
+                f"typical order, {whole:g}; got {own.perceived_value:g} of {own.sku!r}"
             )
     return replace(
         rules,

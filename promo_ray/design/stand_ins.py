@@ -18,7 +18,7 @@ which offer terms and surface know nothing of; they are refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -32,7 +32,7 @@ from promo_ray.config import config_class
 from promo_ray.design.columns import Surface
 from promo_ray.errors import ConfigError
 from promo_ray.offers import FreeShipping, Gift, Mechanic, Offer, Tier, Tiered, Trigger
-from promo_ray.offers.money import minor_digits, scaled
+from promo_ray.offers.money import minor_digits, scaled, text_of
 from promo_ray.response.model import EffectEstimate
 from promo_ray.response.surface import SurfaceEffects
 
@@ -125,6 +125,11 @@ class StandIn:
     cost_rows: tuple[Mapping[str, Any], ...]
     unit_cost: float | None = None
 
+    def named(self, offer_id: str) -> StandIn:
+        """The same by another id."""
+        row = {**self.row, "offer_id": offer_id}
+        return replace(self, row=row, offer=replace(self.offer, id=offer_id))
+
     def cost_rate(self, basket: NDArray[np.float64]) -> NDArray[np.float64] | float:
         """What is paid for each unit of money that the discounts tell, one for all or `(n,)`."""
         if self.unit_cost is None:
@@ -155,7 +160,9 @@ def tiered(offer: TieredOffer, currency: str) -> StandIn:
     """Steps as spend thresholds: the effect of the best one, the discounts of all."""
     deepest = max(offer.steps, key=lambda s: s.amount / s.threshold)
     row = _row("tiered", offer.contact_cost, deepest.amount, deepest.threshold)
-    row["offer_id"] = "-".join(["tiered", *(f"{s.threshold:g}-{s.amount:g}" for s in offer.steps)])
+    row["offer_id"] = "-".join(
+        ["tiered", *(f"{s.threshold:.15g}-{s.amount:.15g}" for s in offer.steps)]
+    )
     tiers = tuple(
         Tier(min=_minor(s.threshold, currency), amount=_minor(s.amount, currency))
         for s in offer.steps
@@ -177,7 +184,7 @@ def _minor(amount: float, currency: str) -> int:
 
 
 def _row(name: str, contact: float, amount: float, threshold: float | None) -> dict[str, Any]:
-    own = name if threshold is None else f"{name}-{threshold:g}"
+    own = name if threshold is None else f"{name}-{threshold:.15g}"
     row: dict[str, Any] = dict.fromkeys(OFFER_TERMS.names)
     row |= {"offer_id": own, "mechanic": name, "contact_cost": contact}
     return row | {"amount": amount, "threshold": threshold, "label": ""}
@@ -202,7 +209,7 @@ def _stand_in(
     offer = Offer(
         id=row["offer_id"], currency=currency, mechanic=mechanic, trigger=Trigger(min_spend=least)
     )
-    words = offer.describe() + (f" from {threshold:g} {currency} on" if least is not None else "")
+    words = offer.describe() + ("" if least is None else f" from {text_of(least, currency)} on")
     return StandIn({**row, "label": words}, offer, effect_rows, cost_rows, unit_cost)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from promo_ray.artifacts.columns import OFFER_TERMS
 from promo_ray.design import Constraints, MenuSpace, MenuUsers, offer_grid
-from promo_ray.design.plans import LifecyclePlan, holdout_of, plan_menu, plans_of
+from promo_ray.design.plans import LifecyclePlan, holdout_of, plan_grid, plan_menu, plans_of
 from promo_ray.design.stand_ins import (
     GiftOffer,
     ShippingOffer,
@@ -214,3 +214,22 @@ def test_a_gift_worth_more_than_the_order_it_comes_with_is_refused() -> None:
     own = GiftOffer(sku="tv", unit_cost=10, perceived_value=400)
     with pytest.raises(ConfigError, match=r"plans\.own\.gifts: .* got 400 of 'tv'"):
         _planned(replace(PLAN, gifts=(own,)), typical_basket=50.0)
+
+
+def test_offers_that_differ_have_ids_and_words_of_their_own() -> None:
+    own = {
+        "mechanics": ["free_shipping", "gift"],
+        "shipping": [{"fee": 4.9}, {"fee": 9.9}]
+        + [{"fee": 4.9, "threshold": t} for t in (1_000_000, 1_000_001)],
+        "gifts": [{"sku": "a", "unit_cost": c, "perceived_value": 9} for c in (1, 2)],
+    }
+    row = {**dict.fromkeys(OFFER_TERMS.names), "offer_id": "gift-a", "mechanic": "percent_off"}
+    grid = offer_grid(_terms(row | {"depth_rate": 0.1, "contact_cost": 0.0, "label": ""}))
+    found, stand_ins = plan_grid(plans_of({"welcome": own})["welcome"], grid, "IDR")
+    assert found.offer_ids == (
+        *("free_shipping", "free_shipping-2"),
+        *("free_shipping-1000000", "free_shipping-1000001", "gift-a-2", "gift-a-3"),
+    )
+    assert [stand_ins[i].effect_rows[0]["amount"] for i in found.offer_ids[:2]] == [4.9, 9.9]
+    assert found.terms["label"].to_pylist()[3].endswith("from 1000001.00 IDR on")
+    assert tuple(o.id for o in found.offers("IDR")) == found.offer_ids

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from promo_ray.config import parse, resolve
 from promo_ray.design.audience import members
+from promo_ray.design.budgets import Budget, Budgets, budgets_of
 from promo_ray.design.columns import Surface
 from promo_ray.design.constraints import Constraints
 from promo_ray.design.genome import MenuSpace
@@ -197,7 +198,8 @@ class PlannedMenu:
         n_audience: users it is for.
         measurement: how it will be measured.
         menu: what they get.
-        budget: most that it may be expected to cost, currency units; None = unlimited.
+        budget: most that it may be expected to cost, currency units, or its budgets; None =
+            unlimited.
     """
 
     name: str
@@ -205,7 +207,7 @@ class PlannedMenu:
     n_audience: int
     measurement: Measurement
     menu: MenuResult
-    budget: float | None = None
+    budget: Budgets = None
 
     def executable(self, currency: str = "USD") -> tuple[Offer, ...]:
         """Its offers as shops execute them, see `MenuResult.executable`.
@@ -236,7 +238,7 @@ class PlannedMenu:
             **resolve(self.plan),
             "n_audience": self.n_audience,
             "measurement": vars(self.measurement).copy(),
-            "budget": self.budget,
+            "budget": self._plain_budget(),
             "guardrails": {"enforced": self._enforced(currency), "for_people": people},
             "offers": [o.words for o in self.menu.offers],
             "is_tried": [o.is_tried for o in self.menu.offers],
@@ -246,6 +248,11 @@ class PlannedMenu:
             "bindings": [[b.constraint, b.detail, b.gain] for b in self.menu.bindings],
             "executable": [o.to_mapping() for o in self.executable(currency)],
         }
+
+    def _plain_budget(self) -> Any:
+        if self.budget is None or isinstance(self.budget, int | float):
+            return self.budget
+        return [vars(budget).copy() for budget in budgets_of(self.budget)]
 
     def _enforced(self, currency: str) -> list[str]:
         """What menu, allocation and executable offers keep by themselves, in plain words."""
@@ -262,21 +269,29 @@ class PlannedMenu:
             limits.append(f"a margin of at least {rules.min_margin_rate:.0%} is left")
         if plan.max_uses is not None:
             limits.append(f"at most {plan.max_uses} order{'s' if plan.max_uses > 1 else ''} a user")
-        if self.budget is not None:
-            limits.append(f"an expected cost of at most {self.budget:,.2f} {currency}")
+        limits += [_limit_words(budget, currency) for budget in budgets_of(self.budget)]
         if rules.support != "any":
             limits.append(_SUPPORT_WORDS[rules.support])
         return limits
 
 
+def _limit_words(budget: Budget, currency: str) -> str:
+    fields = (budget.mechanics, budget.channels, budget.segments, budget.scopes, budget.offer_ids)
+    covered = [", ".join(map(str, names)) for names in fields if names is not None]
+    of = f" for {'; '.join(covered)}".replace("_", " ") if covered else ""
+    if budget.measure == "contacts":
+        return f"at most {budget.limit:,.0f} contacts{of}"
+    return f"an expected cost of at most {budget.limit:,.2f} {currency}{of}"
+
+
 def plan_menu(
     name: str,
     plan: LifecyclePlan,
-    surface: Surface,
+    surface: Surface | Sequence[Surface],
     users: MenuUsers,
     profiles: pa.Table,
     space: MenuSpace,
-    budget: float | None,
+    budget: Budgets,
     *,
     outcome_sd: float,
     constraints: Constraints | None = None,
@@ -288,12 +303,12 @@ def plan_menu(
     Args:
         name: name of the plan.
         plan: the plan.
-        surface: see `design_menu`; what it predicts is money if the plan has offers that others
-            stand in for.
+        surface: one or several, see `design_menu`; what they predict is money if the plan has
+            offers that others stand in for.
         users: all users.
         profiles: their profiles, row by row, with the columns of the plan's rules.
         space: menus to choose from; the plan's own offers come on top.
-        budget: over the audience, currency units, > 0; None = unlimited.
+        budget: over the audience, see `design_menu`.
         outcome_sd: standard deviation of the metric between users.
         constraints: the shop's own rules; those of the space if None.
         currency: ISO 4217 code of the plan's own offers.
@@ -321,7 +336,8 @@ def plan_menu(
         grid, space.n_slots, segments=space.segments, windows=space.windows,
         channels=space.channels, constraints=rules,
     )  # fmt: skip
-    predicted = StandInSurface(surface, stand_ins) if stand_ins else surface
+    surfaces = surface if isinstance(surface, Sequence) else (surface,)
+    predicted = tuple(StandInSurface(s, stand_ins) if stand_ins else s for s in surfaces)
     options = {"n_campaign": measured.n_treated, **options}
     menu = design_menu(predicted, own, own_space, budget, rules, **options)
     return PlannedMenu(name, plan, n, measured, menu, budget)

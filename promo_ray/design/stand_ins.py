@@ -134,9 +134,9 @@ class StandIn:
         """What is paid for each unit of money that the discounts tell, one for all or `(n,)`."""
         if self.unit_cost is None:
             return 1.0
-        off = self.cost_rows[0]["amount"]
+        off = float(self.cost_rows[0]["amount"])
         if self.row["threshold"] is None:  # no order gives more than itself off
-            off = np.where(basket > 0, np.minimum(off, basket), off)
+            return self.unit_cost / np.where(basket > 0, np.minimum(off, basket), off)
         return self.unit_cost / off
 
 

@@ -125,14 +125,14 @@ PLAN = plans_of(
 )["own"]
 
 
-def _planned(plan: LifecyclePlan = PLAN, **rules: Any) -> Any:
+def _planned(plan: LifecyclePlan = PLAN, surface: Any = None, **rules: Any) -> Any:
     row = {**dict.fromkeys(OFFER_TERMS.names), "offer_id": "a", "mechanic": "amount_off"}
     grid = offer_grid(_terms(row | {"amount": 1.0, "contact_cost": 0.0, "label": ""}))
     basket = np.random.default_rng(0).lognormal(4.0, 0.5, 400)
     users = MenuUsers(basket[:, None], basket)
     space = MenuSpace(grid, 3, constraints=Constraints(**rules))
     profiles = pa.table({"k": np.zeros(400)})
-    return plan_menu("own", plan, Plain(), users, profiles, space, 500.0, outcome_sd=9.0)
+    return plan_menu("own", plan, surface or Plain(), users, profiles, space, 500.0, outcome_sd=9.0)
 
 
 def test_a_plan_holds_them_as_shops_execute_them_and_says_that_none_was_tried() -> None:
@@ -151,6 +151,12 @@ def test_a_plan_holds_them_as_shops_execute_them_and_says_that_none_was_tried() 
     assert offer.caps.min_margin_bp is None  # shipping has no margin
     only = _planned(support="tried")
     assert {o.terms["mechanic"] for o in only.menu.offers} <= {"amount_off"}
+
+
+def test_several_surfaces_predict_them_as_one_does() -> None:
+    one, two = _planned(), _planned(surface=[Plain(), Plain()])
+    assert one.menu.offer_ids == two.menu.offer_ids
+    assert one.menu.judged.value == two.menu.judged.value
 
 
 def test_the_depth_of_steps_is_that_of_the_deepest() -> None:

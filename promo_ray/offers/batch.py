@@ -33,7 +33,7 @@ from promo_ray.offers.pricing import price_by_rules
 from promo_ray.offers.terms import Window
 
 _N_ENCODED = 64  # sets of offers that are kept encoded
-_N_TO_PAY = 4  # carts on which the kernel saves about what it takes to encode their offers
+_N_TO_PAY = 1  # carts after which offers are taken to come again and again
 
 
 class _Same(tuple[int, ...]):

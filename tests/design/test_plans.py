@@ -169,7 +169,10 @@ def test_the_tighter_of_two_limits_holds() -> None:
 
 
 def test_a_plan_may_have_several_budgets() -> None:
-    budgets = {"all": 90.0, "few": Budget(limit=40, measure="contacts", mechanics=("percent_off",))}
+    budgets: Any = {
+        "all": 90.0,
+        "few": Budget(limit=40, measure="contacts", mechanics=("percent_off",)),
+    }
     found = plan_menu(
         "holiday", PLANS["holiday"], Linear(), USERS, PROFILES, MenuSpace(GRID, 4), budgets,
         outcome_sd=20.0, max_evals=50,

@@ -89,7 +89,8 @@ def parse(cls: type[T], settings: Mapping[str, Any], where: str = "config") -> T
             raise ConfigError(f"{where}: unknown key {key!r}{_known(cls, first['loc'])}") from error
         cause = (first.get("ctx") or {}).get("error")
         if isinstance(cause, ConfigError):
-            raise ConfigError(f"{where}: {key}: {cause}") from error
+            at = f"{where}: {key}" if first["loc"] else where
+            raise ConfigError(f"{at}: {cause}") from error
         got = repr(first.get("input"))[:80]
         raise ConfigError(f"{where}: {key}: {first['msg']}; got {got}") from error
 

@@ -19,6 +19,7 @@ ABOUT_ITEMS = ("affinity", "has_bought")  # columns of profiles that speak of a 
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 OpenRate = Annotated[float, Field(gt=0, lt=1)]
+HoldoutRate = Annotated[float, Field(gt=0, le=0.9999)]  # kept in basis points, somebody treated
 
 
 @config_class
@@ -64,7 +65,7 @@ class LifecyclePlan:
     budget: Annotated[float, Field(gt=0)] | None = None
     budget_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     guardrails: tuple[str, ...] = ()
-    holdout_rate: OpenRate = 0.1
+    holdout_rate: HoldoutRate = 0.1
     alpha: OpenRate = 0.05
     power: OpenRate = 0.8
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from promo_ray.config import parse, resolve
 from promo_ray.design.audience import members
+from promo_ray.design.budgets import Budget, Budgets, budgets_of
 from promo_ray.design.columns import Surface
 from promo_ray.design.constraints import Constraints
 from promo_ray.design.genome import MenuSpace
-from promo_ray.design.grid import OfferGrid
+from promo_ray.design.grid import OfferGrid, free_id
 from promo_ray.design.menu import MenuResult, design_menu
 from promo_ray.design.plan_catalog import PLANS, LifecyclePlan
 from promo_ray.design.plan_power import Measurement, holdout_for, measurement
@@ -116,8 +117,8 @@ def plan_grid(
 ) -> tuple[OfferGrid, dict[str, StandIn]]:
     """Offers of a plan's mechanics, and those of them that others stand in for.
 
-    The plan's own offers are added, none of them tried. Where it is about some items, bundles
-    without any of them are left out.
+    The plan's own offers are added, none of them tried. An id that another has gets a number
+    behind it. Where the plan is about some items, bundles without any of them are left out.
     """
     items = set(plan.items)
     kept = [
@@ -127,11 +128,13 @@ def plan_grid(
         )
         for row in grid.terms.select(["mechanic", "item_ids"]).to_pylist()
     ]
-    stand_ins = [
+    made = [
         *(free_shipping(own, currency) for own in plan.shipping),
         *(gift(own, currency) for own in plan.gifts),
         *(tiered(own, currency) for own in plan.tiers),
     ]
+    taken = set(grid.offer_ids)
+    stand_ins = [s.named(free_id(s.offer.id, taken)) for s in made]
     own = grid.where(np.array(kept, dtype=bool))
     own = own.plus([s.row for s in stand_ins], [s.offer for s in stand_ins])
     return own, {s.offer.id: s for s in stand_ins}
@@ -151,7 +154,8 @@ def rules_of(
             the shop's rules tell none; NaN = unknown.
 
     Raises:
-        ConfigError: no mechanic of the plan is in the grid and allowed by the shop.
+        ConfigError: no mechanic of the plan is in the grid and allowed by the shop, or a gift
+            without a threshold is perceived as worth more than a typical order.
     """
     rules = constraints_of(plan, base)
     there = set(grid.terms["mechanic"].to_pylist())
@@ -163,6 +167,13 @@ def rules_of(
     typical = rules.typical_basket
     if typical is None and math.isfinite(basket):
         typical = {"": basket}
+    whole = typical.get("") if isinstance(typical, Mapping) else typical
+    for own in plan.gifts:
+        if whole is not None and own.threshold is None and own.perceived_value > whole:
+            raise ConfigError(
+                f"plans.{name}.gifts: perceived_value without a threshold must be at most a "
+                f"typical order, {whole:g}; got {own.perceived_value:g} of {own.sku!r}"
+            )
     return replace(
         rules,
         mechanics=mechanics,
@@ -187,7 +198,8 @@ class PlannedMenu:
         n_audience: users it is for.
         measurement: how it will be measured.
         menu: what they get.
-        budget: most that it may be expected to cost, currency units; None = unlimited.
+        budget: most that it may be expected to cost, currency units, or its budgets; None =
+            unlimited.
     """
 
     name: str
@@ -195,7 +207,7 @@ class PlannedMenu:
     n_audience: int
     measurement: Measurement
     menu: MenuResult
-    budget: float | None = None
+    budget: Budgets = None
 
     def executable(self, currency: str = "USD") -> tuple[Offer, ...]:
         """Its offers as shops execute them, see `MenuResult.executable`.
@@ -226,7 +238,7 @@ class PlannedMenu:
             **resolve(self.plan),
             "n_audience": self.n_audience,
             "measurement": vars(self.measurement).copy(),
-            "budget": self.budget,
+            "budget": self._plain_budget(),
             "guardrails": {"enforced": self._enforced(currency), "for_people": people},
             "offers": [o.words for o in self.menu.offers],
             "is_tried": [o.is_tried for o in self.menu.offers],
@@ -236,6 +248,11 @@ class PlannedMenu:
             "bindings": [[b.constraint, b.detail, b.gain] for b in self.menu.bindings],
             "executable": [o.to_mapping() for o in self.executable(currency)],
         }
+
+    def _plain_budget(self) -> Any:
+        if self.budget is None or isinstance(self.budget, int | float):
+            return self.budget
+        return [vars(budget).copy() for budget in budgets_of(self.budget)]
 
     def _enforced(self, currency: str) -> list[str]:
         """What menu, allocation and executable offers keep by themselves, in plain words."""
@@ -252,21 +269,29 @@ class PlannedMenu:
             limits.append(f"a margin of at least {rules.min_margin_rate:.0%} is left")
         if plan.max_uses is not None:
             limits.append(f"at most {plan.max_uses} order{'s' if plan.max_uses > 1 else ''} a user")
-        if self.budget is not None:
-            limits.append(f"an expected cost of at most {self.budget:,.2f} {currency}")
+        limits += [_limit_words(budget, currency) for budget in budgets_of(self.budget)]
         if rules.support != "any":
             limits.append(_SUPPORT_WORDS[rules.support])
         return limits
 
 
+def _limit_words(budget: Budget, currency: str) -> str:
+    fields = (budget.mechanics, budget.channels, budget.segments, budget.scopes, budget.offer_ids)
+    covered = [", ".join(map(str, names)) for names in fields if names is not None]
+    of = f" for {'; '.join(covered)}".replace("_", " ") if covered else ""
+    if budget.measure == "contacts":
+        return f"at most {budget.limit:,.0f} contacts{of}"
+    return f"an expected cost of at most {budget.limit:,.2f} {currency}{of}"
+
+
 def plan_menu(
     name: str,
     plan: LifecyclePlan,
-    surface: Surface,
+    surface: Surface | Sequence[Surface],
     users: MenuUsers,
     profiles: pa.Table,
     space: MenuSpace,
-    budget: float | None,
+    budget: Budgets,
     *,
     outcome_sd: float,
     constraints: Constraints | None = None,
@@ -278,12 +303,12 @@ def plan_menu(
     Args:
         name: name of the plan.
         plan: the plan.
-        surface: see `design_menu`; what it predicts is money if the plan has offers that others
-            stand in for.
+        surface: one or several, see `design_menu`; what they predict is money if the plan has
+            offers that others stand in for.
         users: all users.
         profiles: their profiles, row by row, with the columns of the plan's rules.
         space: menus to choose from; the plan's own offers come on top.
-        budget: over the audience, currency units, > 0; None = unlimited.
+        budget: over the audience, see `design_menu`.
         outcome_sd: standard deviation of the metric between users.
         constraints: the shop's own rules; those of the space if None.
         currency: ISO 4217 code of the plan's own offers.
@@ -311,7 +336,8 @@ def plan_menu(
         grid, space.n_slots, segments=space.segments, windows=space.windows,
         channels=space.channels, constraints=rules,
     )  # fmt: skip
-    predicted = StandInSurface(surface, stand_ins) if stand_ins else surface
+    surfaces = surface if isinstance(surface, Sequence) else (surface,)
+    predicted = tuple(StandInSurface(s, stand_ins) if stand_ins else s for s in surfaces)
     options = {"n_campaign": measured.n_treated, **options}
     menu = design_menu(predicted, own, own_space, budget, rules, **options)
     return PlannedMenu(name, plan, n, measured, menu, budget)

@@ -6,7 +6,8 @@ by free shipping as by money off is an assumption: no log of these data has show
 these offers counts as tried or as between tried ones.
 
 - free_shipping: the fee off one order, or off an order from a threshold on.
-- gift: moves like its perceived value off, costs its unit cost where that amount would be given.
+- gift: moves like its perceived value off, costs its unit cost on every order that would redeem
+  that amount, however much of it the order could take off.
 - tiered: moves like the best single one of its steps alone, which is the least that the choice
   between steps can do; costs what all steps give, each its amount beyond the step before.
 
@@ -17,7 +18,7 @@ which offer terms and surface know nothing of; they are refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -31,7 +32,7 @@ from promo_ray.config import config_class
 from promo_ray.design.columns import Surface
 from promo_ray.errors import ConfigError
 from promo_ray.offers import FreeShipping, Gift, Mechanic, Offer, Tier, Tiered, Trigger
-from promo_ray.offers.money import minor_digits, scaled
+from promo_ray.offers.money import minor_digits, scaled, text_of
 from promo_ray.response.model import EffectEstimate
 from promo_ray.response.surface import SurfaceEffects
 
@@ -61,7 +62,7 @@ class GiftOffer:
         sku: what is given.
         unit_cost: what it costs the shop, currency units.
         perceived_value: what it is worth to a customer, currency units.
-        threshold: smallest order, currency units; None = any.
+        threshold: smallest order, currency units, at least the perceived value; None = any.
         contact_cost: currency units to send the offer to one user.
     """
 
@@ -70,6 +71,10 @@ class GiftOffer:
     perceived_value: SomeMoney
     threshold: SomeMoney | None = None
     contact_cost: Annotated[float, Field(ge=0)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and self.perceived_value > self.threshold:
+            raise ConfigError(f"perceived_value must be at most the threshold; got {self}")
 
 
 @config_class
@@ -110,15 +115,29 @@ class StandIn:
             depth are held against.
         offer: as a shop executes it.
         effect_rows: rows whose largest gross effect is taken for its own.
-        cost_rows: rows whose discounts add up to its own,
-        cost_rate: each times this.
+        cost_rows: rows whose discounts add up to its own.
+        unit_cost: what an order costs that redeems it, currency units; None = its discount.
     """
 
     row: Mapping[str, Any]
     offer: Offer
     effect_rows: tuple[Mapping[str, Any], ...]
     cost_rows: tuple[Mapping[str, Any], ...]
-    cost_rate: float = 1.0
+    unit_cost: float | None = None
+
+    def named(self, offer_id: str) -> StandIn:
+        """The same by another id."""
+        row = {**self.row, "offer_id": offer_id}
+        return replace(self, row=row, offer=replace(self.offer, id=offer_id))
+
+    def cost_rate(self, basket: NDArray[np.float64]) -> NDArray[np.float64] | float:
+        """What is paid for each unit of money that the discounts tell, one for all or `(n,)`."""
+        if self.unit_cost is None:
+            return 1.0
+        off = float(self.cost_rows[0]["amount"])
+        if self.row["threshold"] is None:  # no order gives more than itself off
+            return self.unit_cost / np.where(basket > 0, np.minimum(off, basket), off)
+        return self.unit_cost / off
 
 
 def free_shipping(offer: ShippingOffer, currency: str) -> StandIn:
@@ -129,20 +148,21 @@ def free_shipping(offer: ShippingOffer, currency: str) -> StandIn:
 
 
 def gift(offer: GiftOffer, currency: str) -> StandIn:
-    """A gift as its perceived value off, at its unit cost."""
+    """A gift as its perceived value off, at its unit cost wherever that is redeemed."""
     row = _row(f"gift-{offer.sku}", offer.contact_cost, offer.unit_cost, offer.threshold)
     row["mechanic"] = "gift"
     mechanic = Gift(sku=offer.sku, unit_cost=_minor(offer.unit_cost, currency))
     own = (_money_off(row, offer.perceived_value, offer.threshold),)
-    rate = offer.unit_cost / offer.perceived_value
-    return _stand_in(row, mechanic, currency, own, own, rate)
+    return _stand_in(row, mechanic, currency, own, own, offer.unit_cost)
 
 
 def tiered(offer: TieredOffer, currency: str) -> StandIn:
     """Steps as spend thresholds: the effect of the best one, the discounts of all."""
     deepest = max(offer.steps, key=lambda s: s.amount / s.threshold)
     row = _row("tiered", offer.contact_cost, deepest.amount, deepest.threshold)
-    row["offer_id"] = "-".join(["tiered", *(f"{s.threshold:g}-{s.amount:g}" for s in offer.steps)])
+    row["offer_id"] = "-".join(
+        ["tiered", *(f"{s.threshold:.15g}-{s.amount:.15g}" for s in offer.steps)]
+    )
     tiers = tuple(
         Tier(min=_minor(s.threshold, currency), amount=_minor(s.amount, currency))
         for s in offer.steps
@@ -164,7 +184,7 @@ def _minor(amount: float, currency: str) -> int:
 
 
 def _row(name: str, contact: float, amount: float, threshold: float | None) -> dict[str, Any]:
-    own = name if threshold is None else f"{name}-{threshold:g}"
+    own = name if threshold is None else f"{name}-{threshold:.15g}"
     row: dict[str, Any] = dict.fromkeys(OFFER_TERMS.names)
     row |= {"offer_id": own, "mechanic": name, "contact_cost": contact}
     return row | {"amount": amount, "threshold": threshold, "label": ""}
@@ -181,7 +201,7 @@ def _stand_in(
     currency: str,
     effect_rows: tuple[Mapping[str, Any], ...],
     cost_rows: tuple[Mapping[str, Any], ...],
-    cost_rate: float = 1.0,
+    unit_cost: float | None = None,
 ) -> StandIn:
     threshold = row["threshold"]
     is_tiered = isinstance(mechanic, Tiered)
@@ -189,8 +209,8 @@ def _stand_in(
     offer = Offer(
         id=row["offer_id"], currency=currency, mechanic=mechanic, trigger=Trigger(min_spend=least)
     )
-    words = offer.describe() + (f" from {threshold:g} {currency} on" if least is not None else "")
-    return StandIn({**row, "label": words}, offer, effect_rows, cost_rows, cost_rate)
+    words = offer.describe() + ("" if least is None else f" from {text_of(least, currency)} on")
+    return StandIn({**row, "label": words}, offer, effect_rows, cost_rows, unit_cost)
 
 
 @dataclass(frozen=True)
@@ -219,13 +239,14 @@ class StandInSurface:
             cost_rows = effect_rows if stand_in is None else stand_in.cost_rows
             own = _add(needed, effect_rows)
             places.append((own, own if cost_rows is effect_rows else _add(needed, cost_rows)))
-            rates.append(1.0 if stand_in is None else stand_in.cost_rate)
+            rates.append(1.0 if stand_in is None else stand_in.cost_rate(basket))
         found = self.surface.effects(x, basket, pa.Table.from_pylist(needed, schema=OFFER_TERMS))
         discount = found.discount
         is_gross = isinstance(found, SurfaceEffects)
         gross = found[0] if is_gross or not self.is_net else found[0] + discount
         effect = np.stack([gross[:, p].max(axis=1) for p, _ in places], axis=1)
-        given = np.stack([discount[:, p].sum(axis=1) for _, p in places], axis=1) * rates
+        costs = zip(places, rates, strict=True)
+        given = np.stack([discount[:, p].sum(axis=1) * rate for (_, p), rate in costs], axis=1)
         if is_gross:
             return SurfaceEffects(effect, given)
         return EffectEstimate(effect - given if self.is_net else effect, given)

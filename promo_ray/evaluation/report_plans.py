@@ -28,7 +28,14 @@ def plans(documents: Sequence[Row], left_out: Sequence[Row], k: int) -> Section:
         "Each plan has an audience, a menu of its own, and users who get nothing so that its "
         "effect can be measured. Gains are what the models expect of a user of the audience who "
         "is not held out, over as many days as the past campaign was watched; the smallest effect "
-        "found is what the held-out users can prove.",
+        "found is what the held-out users can prove. Plans take users in the order named: a user "
+        "whom one has, held out or not, is in no later one.",
+    ]
+    text += [
+        f"{_words(own['plan'])}: {users(n, k)} more users whom its rules hold for are in a plan "
+        "named before it."
+        for own in documents
+        if (n := own.get("n_in_earlier_plans", 0))
     ]
     text += [
         f"{_words(own['plan'])}: the effect that is expected is too small to be proven by its "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ from promo_ray.offers.pricing import price_by_rules
 from promo_ray.offers.terms import Window
 
 _N_ENCODED = 64  # sets of offers that are kept encoded
+_N_TO_PAY = 1  # carts after which offers are taken to come again and again
 
 
 class _Same(tuple[int, ...]):
@@ -56,9 +58,22 @@ def _encoded(same: _Same, currency: str) -> EncodedOffers | None:
     return encode(same.offers) if is_encodable(same.offers) else None
 
 
-def is_compiled(offers: Sequence[Offer], currency: str) -> bool:
-    """Whether the kernel was built and knows all that the offers use; see `price_carts`."""
-    return native.kernel is not None and _encoded(_Same(offers), currency) is not None
+@lru_cache(_N_ENCODED)
+def _times_asked(same: _Same, currency: str) -> Iterator[int]:
+    return itertools.count()
+
+
+def is_worth_compiling(offers: Sequence[Offer], currency: str) -> bool:
+    """Whether the kernel was built, knows all that the offers use, and they come again and again.
+
+    To encode offers takes longer than it saves on a few carts, so it is asked for the very same
+    ones some times before the answer is yes.
+    """
+    if native.kernel is None:
+        return False
+    same = _Same(offers)
+    is_again = next(_times_asked(same, currency)) >= _N_TO_PAY
+    return is_again and _encoded(same, currency) is not None
 
 
 def price_carts(

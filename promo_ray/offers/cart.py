@@ -13,6 +13,8 @@ from promo_ray.offers.fields import Between, Count, Money, Names, validate
 from promo_ray.offers.money import minor_digits
 from promo_ray.offers.reasons import Reason
 
+_MOST = 10**18  # minor units of a cart, so that its sums fit into int64
+
 
 def marks_of(item_id: str, category: str, brand: str, tags: Iterable[str]) -> frozenset[str]:
     """What a `Selection` can know an item by: id, category and all above it, brand, tags."""
@@ -83,6 +85,9 @@ class Cart:
         currency: ISO 4217 code of all prices.
         lines: in the order shown.
         shipping: None = not known yet, or nothing to ship.
+
+    Raises:
+        DataError: a field out of range, or list prices that sum to more than 10^18 minor units.
     """
 
     currency: str
@@ -92,6 +97,9 @@ class Cart:
     def __post_init__(self) -> None:
         validate(self, "cart")
         minor_digits(self.currency)
+        total = sum([line.list_price * line.quantity for line in self.lines])
+        if total > _MOST:
+            raise DataError(f"must sum to at most {_MOST} minor units; got {total}", where="cart")
 
 
 @dataclass(frozen=True, kw_only=True)

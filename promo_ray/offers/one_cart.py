@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+from promo_ray.errors import DataError
 from promo_ray.offers.cart import Cart, Context, PricedCart
 from promo_ray.offers.offer import Offer
 from promo_ray.offers.pricing import price_by_rules
@@ -17,8 +18,8 @@ _FEW_OFFERS = 16  # up to here, to set up the compiled pricer takes as long as t
 def price_cart(cart: Cart, offers: Sequence[Offer], context: Context) -> PricedCart:
     """Price a cart; pure, and the order of `offers` does not matter.
 
-    Many offers go to the compiled pricer where it was built and knows them, else everything is
-    done by `price_by_rules`. Their outcomes are equal.
+    Many offers that are the very same objects from cart to cart go to the compiled pricer where it
+    was built and knows them, else everything is done by `price_by_rules`. Their outcomes are equal.
 
     Args:
         cart: lines with list prices, shipping if known.
@@ -27,11 +28,13 @@ def price_cart(cart: Cart, offers: Sequence[Offer], context: Context) -> PricedC
 
     Raises:
         DataError: two offers with one id, another currency, a group that disagrees, or a gift
-            that the offer does not have.
+            that the offer does not have, or no context.
     """
+    if not isinstance(context, Context):
+        raise DataError(f"must be a Context; got {context!r}", where="context")
     if len(offers) > _FEW_OFFERS:
         batch = _batch()
-        if batch is not None and batch.is_compiled(offers, cart.currency):
+        if batch is not None and batch.is_worth_compiling(offers, cart.currency):
             priced: PricedCart = batch.price_carts([cart], offers, context, by_line=True).cart(0)
             return priced
     return price_by_rules(cart, offers, context)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -34,8 +35,8 @@ class PlanUsers(NamedTuple):
 
     Attributes:
         table: described users.
-        inside: `(n,)` bool audience of each plan; nobody who withholds consent.
-        held_out: `(n,)` bool users of the audience who get nothing, by plan.
+        inside: `(n,)` bool whom the rules of each plan hold for; nobody who withholds consent.
+        held_out: `(n,)` bool users of them who get nothing if they are of the plan, by plan.
         log: rows of the campaign log.
     """
 
@@ -44,9 +45,14 @@ class PlanUsers(NamedTuple):
     held_out: Mapping[str, NDArray[np.bool_]]
     log: pa.Table
 
-    def treated(self, name: str) -> pa.Table:
+    def audience(self, name: str, earlier: Sequence[str]) -> NDArray[np.bool_]:
+        """`(n,)` bool audience of a plan: those of its rules whom no earlier plan has."""
+        taken = (self.inside[other] for other in earlier)
+        return functools.reduce(lambda own, other: own & ~other, taken, self.inside[name])
+
+    def treated(self, name: str, earlier: Sequence[str]) -> pa.Table:
         """Users of a plan who are not held out."""
-        return self.table.filter(pa.array(self.inside[name] & ~self.held_out[name]))
+        return self.table.filter(pa.array(self.audience(name, earlier) & ~self.held_out[name]))
 
 
 class PlanSource(NamedTuple):
@@ -62,7 +68,7 @@ class PlanSource(NamedTuple):
     holdouts: Mapping[str, Audience]
 
     def __call__(self) -> PlanUsers:
-        """Read the shard and find the audience of every plan."""
+        """Read the shard and find whom the rules of every plan hold for."""
         profiles, users = self.profiles(), self.users()
         table = described(profiles, users)
         events = EVENTS_SCHEMA.empty_table() if self.events is None else self.events()
@@ -145,35 +151,32 @@ class Census(NamedTuple):
 
     Attributes:
         n: users.
-        n_held_out: users of them who get nothing.
+        n_in_earlier: more whom the plan's rules hold for, but whom an earlier plan has.
+        n_held_out: of the n users those who get nothing.
         n_log: rows of the log with a known outcome.
         total, squares: sum of the outcome and of its squares.
     """
 
     n: int
+    n_in_earlier: int
     n_held_out: int
     n_log: int
     total: float
     squares: float
 
 
-def census(shard: PlanUsers, metrics: Mapping[str, str]) -> dict[str, Census]:
-    """Census of every plan in one shard, by the outcome it is measured by."""
+def census(shard: PlanUsers, name: str, earlier: Sequence[str], metric: str) -> Census:
+    """Census of a plan in one shard, by the outcome it is measured by."""
     place = {user: i for i, user in enumerate(shard.table["user_id"].to_pylist())}
     rows = np.array([place[u] for u in shard.log["user_id"].to_pylist()], dtype=np.int64)
-    found = {}
-    for name, metric in metrics.items():
-        values = shard.log[metric].cast(pa.float64()).to_numpy()
-        inside = shard.inside[name]
-        own = values[inside[rows] & np.isfinite(values)]
-        n, out = int(inside.sum()), int(shard.held_out[name].sum())
-        found[name] = Census(n, out, len(own), float(own.sum()), float((own**2).sum()))
-    return found
+    inside = shard.audience(name, earlier)
+    values = shard.log[metric].cast(pa.float64()).to_numpy()
+    own = values[inside[rows] & np.isfinite(values)]
+    n, out = int(inside.sum()), int((inside & shard.held_out[name]).sum())
+    elsewhere = int(shard.inside[name].sum()) - n
+    return Census(n, elsewhere, out, len(own), float(own.sum()), float((own**2).sum()))
 
 
-def added(parts: list[dict[str, Census]]) -> dict[str, Census]:
+def added(parts: list[Census]) -> Census:
     """Census over all shards."""
-    return {
-        name: Census(*(sum(column) for column in zip(*(p[name] for p in parts), strict=True)))
-        for name in parts[0]
-    }
+    return Census(*(sum(column) for column in zip(*parts, strict=True)))

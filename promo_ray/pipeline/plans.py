@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -84,7 +84,8 @@ class PlansConfig:
     """Lifecycle plans, and how menus are searched.
 
     Attributes:
-        plans: plan by name, see `promo_ray.design.plan_catalog.LifecyclePlan`.
+        plans: plan by name, see `promo_ray.design.plan_catalog.LifecyclePlan`. A user belongs to
+            the first whose rules hold, unless that plan is left out.
         design: candidates, rules, windows, channels and effort of the search, as for the
             campaign's own menu; its segments and today's menu play no part.
     """
@@ -104,11 +105,11 @@ class _Work(NamedTuple):
     sampler: Sampler
     currency: str
     n_users: int
-    counts: dict[str, Census]
 
 
 class _Planned(NamedTuple):
     menu: PlannedMenu
+    n_in_earlier: int
     slots: list[NDArray[np.int32]]  # by shard, of the users treated; -1 = no offer
 
 
@@ -126,7 +127,7 @@ def run(config: PlansConfig, context: Context) -> StageResult:
     planned: list[_Planned] = []
     left_out: list[dict[str, str]] = []
     for number, name in enumerate(config.plans, start=1):
-        found = _plan(name, work)
+        found = _plan(name, work, [p.menu.name for p in planned])
         if isinstance(found, str):
             left_out.append({"plan": name, "why": found})
         else:
@@ -142,19 +143,21 @@ def _prepared(config: PlansConfig, context: Context) -> _Work:
     holdouts = {name: holdout_of(name, plan) for name, plan in config.plans.items()}
     sources = plan_sources(context, config.plans, holdouts)
     resident: Resident[PlanUsers] = context.executor.load(sources)
-    metrics = {name: plan.metric for name, plan in config.plans.items()}
-    counts = added(resident.map(census, metrics, progress=context.progress, stage="audiences"))
     grid = grid_of(design.support, design.wide, context)
     axes = axes_of({}, design.windows, design.channels)
     sampler = sampler_of(context, grid.terms, axes, design.robustness, design.n_refits)
     currency = design_of(context)["currency"]
     n_users = context.store.read(USERS).json("shards")["n_users"]
-    return _Work(config, context, resident, sources, grid, sampler, currency, n_users, counts)
+    return _Work(config, context, resident, sources, grid, sampler, currency, n_users)
 
 
-def _plan(name: str, work: _Work) -> _Planned | str:
-    """A plan with its menu and who gets what, or why there is none."""
-    plan, design, own = work.config.plans[name], work.config.design, work.counts[name]
+def _plan(name: str, work: _Work, earlier: Sequence[str]) -> _Planned | str:
+    """A plan with its menu and who gets what, or why there is none.
+
+    Users whom an earlier plan has, held out or not, are not in it: they are measured by that one.
+    """
+    plan, design = work.config.plans[name], work.config.design
+    own = added(work.resident.map(census, name, earlier, plan.metric))
     n_treated = own.n - own.n_held_out
     if n_treated < _FEWEST:
         n = f"only {n_treated} users are" if own.n else "nobody is"
@@ -178,7 +181,7 @@ def _plan(name: str, work: _Work) -> _Planned | str:
     sampler = work.sampler._replace(surfaces=tuple(surfaces), terms=grid.terms)
     context = work.context
     rate = min(0.4, design.n_sample / n_treated)
-    drawn = gathered(work.resident.map(_draw, name, sampler, context.seed, rate), sampler)
+    drawn = gathered(work.resident.map(_draw, name, earlier, sampler, context.seed, rate), sampler)
     budget = _budget(plan, own, work)
     kept = np.flatnonzero(compiled(rules, grid).mended == np.arange(len(grid)))
     allowed = Sample(drawn.bare.value[:, kept], drawn.bare.cost[:, kept])
@@ -199,7 +202,8 @@ def _plan(name: str, work: _Work) -> _Planned | str:
     if not menu.menu:
         return NO_OFFER_PAYS
     planned = PlannedMenu(name, plan, own.n, measured, menu, per_user * measured.n_treated)
-    return _Planned(planned, _allocated(planned, sampler, work))
+    slots = _allocated(planned, earlier, sampler, work)
+    return _Planned(planned, own.n_in_earlier, slots)
 
 
 def _rules(name: str, plan: LifecyclePlan, grid: OfferGrid, work: _Work) -> Constraints | str:
@@ -225,8 +229,10 @@ def _budget(plan: LifecyclePlan, own: Census, work: _Work) -> tuple[float | None
     return design.budget * (own.n - own.n_held_out) / max(1, work.n_users), None
 
 
-def _draw(shard: PlanUsers, name: str, sampler: Sampler, seed: int, rate: float) -> list[Part]:
-    return draw(shard.treated(name), sampler, seed, f"plans.{name}", rate)
+def _draw(
+    shard: PlanUsers, name: str, earlier: Sequence[str], sampler: Sampler, seed: int, rate: float
+) -> list[Part]:
+    return draw(shard.treated(name, earlier), sampler, seed, f"plans.{name}", rate)
 
 
 class _BlockSource(NamedTuple):
@@ -234,12 +240,13 @@ class _BlockSource(NamedTuple):
 
     source: PlanSource
     name: str
+    earlier: Sequence[str]
     sampler: Sampler
     menu: tuple[int, ...]
 
     def __call__(self) -> Block:
         """Score the users who are not held out on the plan's menu."""
-        table = self.source().treated(self.name)
+        table = self.source().treated(self.name, self.earlier)
         keys = keys_of(table["user_id"].to_pylist())
         n, m = table.num_rows, len(self.menu)
         if not n:
@@ -249,13 +256,16 @@ class _BlockSource(NamedTuple):
         return Block(np.ascontiguousarray(value.T), np.ascontiguousarray(cost.T)[None], keys)
 
 
-def _allocated(planned: PlannedMenu, sampler: Sampler, work: _Work) -> list[NDArray[np.int32]]:
+def _allocated(
+    planned: PlannedMenu, earlier: Sequence[str], sampler: Sampler, work: _Work
+) -> list[NDArray[np.int32]]:
     """Who of the users treated gets which offer, by the model alone as in stage allocate."""
     # several models make the choice of a menu careful; a user gets what is best for that user
     sampler = sampler._replace(surfaces=sampler.surfaces[:1], robustness=0.0)
-    context, menu, own = work.context, planned.menu.menu, {planned.name: planned.plan}
+    context, menu, name = work.context, planned.menu.menu, planned.name
+    own = {n: work.config.plans[n] for n in (*earlier, name)}
     blocks: Resident[Block] = context.executor.load(
-        [_BlockSource(s._replace(plans=own), planned.name, sampler, menu) for s in work.sources]
+        [_BlockSource(s._replace(plans=own), name, earlier, sampler, menu) for s in work.sources]
     )
     budgets = np.array([planned.budget])
     found = solve_resident(blocks, budgets, seed=context.seed, progress=context.progress)
@@ -294,6 +304,7 @@ def _document(p: _Planned, given: NDArray[np.int64], work: _Work) -> dict[str, A
         "currency": work.currency,
         "designed_for": design["outcome"],
         "unit": work.currency if work.sampler.is_money else design["unit"],
+        "n_in_earlier_plans": p.n_in_earlier,
         "n_without_offer": int(given[0]),
         "n_of_offer": given[1:].tolist(),
     }
@@ -308,9 +319,10 @@ def _members(
     """Audience of every plan in one shard, in the order of users, with what each gets."""
     index, slots = own
     parts = [SCHEMA.empty_table()]
-    for name, ids in offer_ids.items():
-        audience = shard.table["user_id"].filter(pa.array(shard.inside[name]))
-        is_out = shard.held_out[name][shard.inside[name]]
+    for number, (name, ids) in enumerate(offer_ids.items()):
+        inside = shard.audience(name, list(offer_ids)[:number])
+        audience = shard.table["user_id"].filter(pa.array(inside))
+        is_out = shard.held_out[name][inside]
         slot = np.full(len(audience), -1, dtype=np.int64)
         slot[~is_out] = slots[name]
         offers = pa.array([ids[s] if s >= 0 else None for s in slot.tolist()], pa.string())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from promo_ray.design import Constraints, GridSteps, MenuSpace, MenuUsers, wide_grid
+from promo_ray.design import Budget, Constraints, GridSteps, MenuSpace, MenuUsers, wide_grid
 from promo_ray.design.plans import (
     PLANS,
     audience_of,
@@ -117,6 +118,8 @@ def test_all_plans_come_from_one_config() -> None:
     for settings, match in (
         ({"welcome": {"holdout": 0.2}}, "plans.welcome.*'holdout'"),
         ({"welcome": {"holdout_rate": 1.0}}, "plans.welcome.*holdout_rate"),
+        ({"welcome": {"holdout_rate": 0.99999}}, "plans.welcome.*holdout_rate.*0.9999;"),
+        ({"welcome": {"mechanics": ["gift"]}}, "^plans.welcome: gifts must list"),
         ({"birthday": {"goal": "x"}}, "plans.birthday"),
         ({"welcome": 3}, "plans.welcome must be a section"),
         ([1], "plans must be a section"),
@@ -163,3 +166,21 @@ def test_the_tighter_of_two_limits_holds() -> None:
             "welcome", PLANS["welcome"], Linear(), USERS, PROFILES, MenuSpace(GRID, 4), 100.0,
             outcome_sd=20.0, constraints=shop,
         )  # fmt: skip
+
+
+def test_a_plan_may_have_several_budgets() -> None:
+    budgets: Any = {
+        "all": 90.0,
+        "few": Budget(limit=40, measure="contacts", mechanics=("percent_off",)),
+    }
+    found = plan_menu(
+        "holiday", PLANS["holiday"], Linear(), USERS, PROFILES, MenuSpace(GRID, 4), budgets,
+        outcome_sd=20.0, max_evals=50,
+    )  # fmt: skip
+    document = orjson.loads(orjson.dumps(found.document()))
+    assert [(b["name"], b["limit"]) for b in document["budget"]] == [("all", 90.0), ("few", 40)]
+    enforced = document["guardrails"]["enforced"]
+    assert "an expected cost of at most 90.00 USD" in enforced
+    assert "at most 40 contacts for percent off" in enforced
+    one = replace(found, budget=Budget(limit=7.0)).document()
+    assert "an expected cost of at most 7.00 USD" in one["guardrails"]["enforced"]

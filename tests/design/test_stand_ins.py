@@ -10,7 +10,7 @@ import pytest
 
 from promo_ray.artifacts.columns import OFFER_TERMS
 from promo_ray.design import Constraints, MenuSpace, MenuUsers, offer_grid
-from promo_ray.design.plans import LifecyclePlan, holdout_of, plan_menu, plans_of
+from promo_ray.design.plans import LifecyclePlan, holdout_of, plan_grid, plan_menu, plans_of
 from promo_ray.design.stand_ins import (
     GiftOffer,
     ShippingOffer,
@@ -125,14 +125,14 @@ PLAN = plans_of(
 )["own"]
 
 
-def _planned(plan: LifecyclePlan = PLAN, **rules: Any) -> Any:
+def _planned(plan: LifecyclePlan = PLAN, surface: Any = None, **rules: Any) -> Any:
     row = {**dict.fromkeys(OFFER_TERMS.names), "offer_id": "a", "mechanic": "amount_off"}
     grid = offer_grid(_terms(row | {"amount": 1.0, "contact_cost": 0.0, "label": ""}))
     basket = np.random.default_rng(0).lognormal(4.0, 0.5, 400)
     users = MenuUsers(basket[:, None], basket)
     space = MenuSpace(grid, 3, constraints=Constraints(**rules))
     profiles = pa.table({"k": np.zeros(400)})
-    return plan_menu("own", plan, Plain(), users, profiles, space, 500.0, outcome_sd=9.0)
+    return plan_menu("own", plan, surface or Plain(), users, profiles, space, 500.0, outcome_sd=9.0)
 
 
 def test_a_plan_holds_them_as_shops_execute_them_and_says_that_none_was_tried() -> None:
@@ -151,6 +151,12 @@ def test_a_plan_holds_them_as_shops_execute_them_and_says_that_none_was_tried() 
     assert offer.caps.min_margin_bp is None  # shipping has no margin
     only = _planned(support="tried")
     assert {o.terms["mechanic"] for o in only.menu.offers} <= {"amount_off"}
+
+
+def test_several_surfaces_predict_them_as_one_does() -> None:
+    one, two = _planned(), _planned(surface=[Plain(), Plain()])
+    assert one.menu.offer_ids == two.menu.offer_ids
+    assert one.menu.judged.value == two.menu.judged.value
 
 
 def test_the_depth_of_steps_is_that_of_the_deepest() -> None:
@@ -185,3 +191,51 @@ def test_they_price_as_they_say_and_only_for_users_of_the_plan() -> None:
             *(["own-gift-mug-40"] if has_gift else []),
         }
     assert "own-gift-mug-40" not in {a.offer_id for a in _priced(6_000, user_id=user).applied}
+
+
+class Capped:
+    """No order gives more than itself off, and 0.6 of them redeem."""
+
+    def effects(self, x: Any, basket: Any, offers: pa.Table) -> SurfaceEffects:
+        row = offers.to_pylist()[0]
+        off = np.full(len(basket), row["amount"])
+        if row["threshold"] is None:
+            off = np.minimum(off, basket)
+        return SurfaceEffects(off[:, None], 0.6 * off[:, None])
+
+
+@pytest.mark.parametrize(("perceived", "threshold"), [(10, None), (400, None), (400, 500)])
+def test_a_gift_costs_as_much_however_large_it_looks(perceived: float, threshold: Any) -> None:
+    tv = gift(
+        GiftOffer(sku="tv", unit_cost=10, perceived_value=perceived, threshold=threshold), "USD"
+    )
+    found = StandInSurface(Capped(), {tv.offer.id: tv}).effects(X, BASKET, _terms(tv.row))
+    assert found.discount[:, 0] == pytest.approx(6.0)
+
+
+def test_a_gift_worth_more_than_the_order_it_comes_with_is_refused() -> None:
+    mug = {"sku": "mug", "unit_cost": 10, "perceived_value": 41, "threshold": 40}
+    with pytest.raises(ConfigError, match="at most the threshold"):
+        plans_of({"welcome": {"mechanics": ["gift"], "gifts": [mug]}})
+    own = GiftOffer(sku="tv", unit_cost=10, perceived_value=400)
+    with pytest.raises(ConfigError, match=r"plans\.own\.gifts: .* got 400 of 'tv'"):
+        _planned(replace(PLAN, gifts=(own,)), typical_basket=50.0)
+
+
+def test_offers_that_differ_have_ids_and_words_of_their_own() -> None:
+    own = {
+        "mechanics": ["free_shipping", "gift"],
+        "shipping": [{"fee": 4.9}, {"fee": 9.9}]
+        + [{"fee": 4.9, "threshold": t} for t in (1_000_000, 1_000_001)],
+        "gifts": [{"sku": "a", "unit_cost": c, "perceived_value": 9} for c in (1, 2)],
+    }
+    row = {**dict.fromkeys(OFFER_TERMS.names), "offer_id": "gift-a", "mechanic": "percent_off"}
+    grid = offer_grid(_terms(row | {"depth_rate": 0.1, "contact_cost": 0.0, "label": ""}))
+    found, stand_ins = plan_grid(plans_of({"welcome": own})["welcome"], grid, "IDR")
+    assert found.offer_ids == (
+        *("free_shipping", "free_shipping-2"),
+        *("free_shipping-1000000", "free_shipping-1000001", "gift-a-2", "gift-a-3"),
+    )
+    assert [stand_ins[i].effect_rows[0]["amount"] for i in found.offer_ids[:2]] == [4.9, 9.9]
+    assert found.terms["label"].to_pylist()[3].endswith("from 1000001.00 IDR on")
+    assert tuple(o.id for o in found.offers("IDR")) == found.offer_ids

@@ -79,6 +79,7 @@ def assert_equal_to_single_carts(
 @pytest.fixture(autouse=True)
 def _compile_even_few_offers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(one_cart, "_FEW_OFFERS", 0)
+    monkeypatch.setattr(batching, "_N_TO_PAY", 0)
 
 
 def random_rounds(seed: int, n_rounds: int, n_carts: int, n_pool: int) -> None:
@@ -254,7 +255,7 @@ def test_one_cart_is_compiled_only_for_many_offers_and_where_the_kernel_is_there
     one = cart(("a", 5000, 2), ("b", 300, 1), shipping=10)
     by_rules = price_by_rules(one, many, ANYONE)
     ways = Counter[str]()
-    for name in ("price_carts", "is_compiled"):
+    for name in ("price_carts", "is_worth_compiling"):
         own = getattr(batching, name)
         monkeypatch.setattr(
             batching, name, lambda *a, own=own, name=name, **k: ways.update([name]) or own(*a, **k)
@@ -268,7 +269,32 @@ def test_one_cart_is_compiled_only_for_many_offers_and_where_the_kernel_is_there
     assert price_cart(one, many, ANYONE) == by_rules
     monkeypatch.setattr(one_cart, "_batch", lambda: None)
     assert price_cart(one, many, ANYONE) == by_rules
-    assert ways["price_carts"] == ways["is_compiled"] - 1
+    assert ways["price_carts"] == ways["is_worth_compiling"] - 1
+
+
+def test_offers_are_not_compiled_before_they_came_some_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batching, "_N_TO_PAY", 2)
+    has_kernel = native.kernel is not None
+    for _ in range(2):
+        many = [offer(f"o{i:02d}", PercentOff(bp=10 + i)) for i in range(20)]
+        misses = batching._encoded.cache_info().misses
+        for is_new in (False, False, has_kernel, False):
+            price_cart(cart(("a", 5000, 2)), many, ANYONE)
+            misses += is_new
+            assert batching._encoded.cache_info().misses == misses
+
+
+@pytest.mark.parametrize("n_offers", [1, 20])
+def test_carts_that_no_column_can_hold_and_no_context_are_refused(n_offers: int) -> None:
+    many = [offer(f"o{i:02d}", PercentOff(bp=10 + i)) for i in range(n_offers)]
+    with pytest.raises(DataError, match=r"cart: must sum to at most 10+ minor units; got 30+"):
+        cart(("a", 10**15, 10**9), ("b", 10**15, 10**9), ("c", 10**15, 10**9))
+    most = cart(("a", 10**15, 10**3))
+    assert price_cart(most, many, ANYONE) == price_by_rules(most, many, ANYONE)
+    with pytest.raises(DataError, match="context: must be a Context; got None"):
+        price_cart(most, many, None)  # type: ignore[arg-type]
 
 
 def test_offers_are_encoded_once_and_never_taken_for_others() -> None:

@@ -100,13 +100,34 @@ def test_a_campaign_with_plans_gives_one_document_per_plan(
         assert words in page
 
 
+def test_a_user_is_in_the_first_plan_alone_that_is_made(job: Job) -> None:
+    own = {"goal": "x", "metric": "margin", "goal_days": 7, "mechanics": ["percent_off"]}
+    left_out = own | {"mechanics": ["free_shipping"], "shipping": [{"fee": 4.9}]}
+    design = {**job.settings["design"], "constraints": {"mechanics": ["percent_off"]}}
+    plans = {"none": left_out, "member": {}, "all": own | {"holdout_rate": 0.3}, "again": own}
+    assert job.run("plans", "evaluate", plans=plans, design=design) == 0
+    found = job.store.read(PLAN_SET)
+    assert [(s["plan"], s["why"][:7]) for s in found.json("plans")["skipped"]] == [
+        ("none", "none of"), ("again", "nobody ")
+    ]  # fmt: skip
+    rows = found.table("members").to_pylist()
+    assert max(Counter(row["user_id"] for row in rows).values()) == 1
+    n = Counter(row["plan"] for row in rows)
+    elsewhere = {p: found.json(f"plan-{p}")["n_in_earlier_plans"] for p in ("member", "all")}
+    assert elsewhere == {"member": 0, "all": n["member"]}
+    page = (job.out / "evaluation" / "report.html").read_text()
+    assert f"All: {n['member']} more users whom its rules hold for" in page
+
+
 def test_audiences_follow_rules_on_profiles_attributes_and_history(job: Job) -> None:
     table = job.store.read(USER_PROFILES).table("user_profiles")
     item = job.store.read(CATALOG).table("catalog")["item_id"][0].as_py()
     affine = {"audience": [{"column": "affinity", "at_least": 0.0}], "items": [item]}
     own = {"goal": "x", "metric": "margin", "goal_days": 7, "mechanics": ["percent_off"]}
-    assert job.run("plans", plans={"member": {}, "about": own | affine}) == 0
-    members = job.store.read(PLAN_SET).table("members").to_pylist()
+    members = []
+    for plans in ({"member": {}}, {"about": own | affine}):
+        assert job.run("plans", plans=plans) == 0
+        members += job.store.read(PLAN_SET).table("members").to_pylist()
     users = job.store.read(USERS).table("users")
     is_member = users.filter(pc.greater(users["attr_is_member"], 0))["user_id"].to_pylist()
     assert [r["user_id"] for r in members if r["plan"] == "member"] == is_member

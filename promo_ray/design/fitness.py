@@ -163,11 +163,12 @@ class _Store:
     def _clear(self) -> None:
         """Forget all columns."""
         self._place: dict[int, int] = {}
-        self.value = np.zeros((0, self.stride), dtype=np.float32)
+        # one row that the empty slots of menus may read while no offer is there
+        self.value = np.zeros((1, self.stride), dtype=np.float32)
         self.cost = np.zeros_like(self.value)  # of one budget: what it measures
-        self._offer = np.zeros(0, dtype=np.int64)
+        self._offer = np.zeros(1, dtype=np.int64)
         # prices from which the search begins, and the largest value per cost
-        self.own, self.top = np.zeros((0, max(1, len(self._limit)))), np.zeros(0)
+        self.own, self.top = np.zeros((1, max(1, len(self._limit)))), np.zeros(1)
         self._on_device: dict[torch.device, tuple[int, Tensor, Tensor]] = {}
 
     def local(self, menus: NDArray[np.int64]) -> NDArray[np.int16]:
@@ -240,7 +241,9 @@ class _Store:
         size = len(self._place)
         found = self._on_device.get(device)
         if found is None or found[0] != size:
-            value, cost = (torch.from_numpy(a[:size]).to(device) for a in (self.value, self.cost))
+            value, cost = (
+                torch.from_numpy(a[: max(1, size)]).to(device) for a in (self.value, self.cost)
+            )
             found = self._on_device[device] = (size, value, cost)
         return found[1], found[2]
 

@@ -316,3 +316,15 @@ def test_bad_budgets_are_refused_in_one_line(budgets: Any, match: str) -> None:
 def test_bad_fields_of_a_budget_are_named(fields: Any, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         Budget(**fields)
+
+
+def test_where_no_offer_pays_several_budgets_find_the_empty_menu() -> None:
+    columns = Sample(np.full((40, SPACE.n_offers), -1.0), np.ones((40, SPACE.n_offers)))
+    budgets = [Budget(limit=1.0, name="a"), Budget(limit=0.5, name="c", measure="contacts")]
+    fitness = MenuFitness(columns, budget_per_user=rows_on(SPACE, budgets))
+    assert fitness(torch.full((2, 3), -1)).tolist() == [0.0, 0.0]
+    found = search_menu(
+        Samples(columns, columns, columns), SPACE, budget_per_user=budgets, enumerate_up_to=0,
+        max_evals=300,
+    )  # fmt: skip
+    assert found.menu == ()

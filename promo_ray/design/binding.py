@@ -42,8 +42,8 @@ def binding_rules(
 
     Each constraint is dropped in turn; the menu one step away (see `local.neighbors`) that is
     best on the search sample is valued on other users. A gain there is a lower bound of what
-    relaxing would bring, and none is no proof that a constraint is free. A constraint that cannot be
-    dropped alone, as what it bars has no margin or basket named, is not tried.
+    relaxing would bring, and none is no proof that a constraint is free. A constraint that cannot
+    be dropped alone, as what it bars has no margin or basket named, is not tried.
 
     Args:
         space: where the menu was found.

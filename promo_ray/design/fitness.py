@@ -148,6 +148,36 @@ class MenuFitness:
             return np.concatenate(list(pool.map(lambda m: store.scores(m, _TOLERANCE), pieces)))
 
 
+def in_fractions(
+    menu: Sequence[int], columns: Columns, rows: BudgetRows, fixed_cost: ArrayLike = 0.0
+) -> tuple[MenuScores, float]:
+    """Scores `(1,)` of one menu, and the money per user that its allocation is expected to cost.
+
+    Args:
+        menu: at least one offer.
+        columns: users.
+        rows: budgets.
+        fixed_cost: see `MenuFitness`.
+    """
+    if len(rows.names) == native.MAX_BUDGETS:  # no room to measure money beside
+        own = MenuFitness(columns, budget_per_user=rows, fixed_cost=fixed_cost)
+        found = own.scores(padded([menu]))
+        return found, float(found.spend[0].numpy()[rows.is_money].max(initial=0.0))
+    _, cost = columns.take(np.array(menu, dtype=np.int64))
+    wide = BudgetRows(
+        (*rows.names, "money"),
+        np.append(rows.limit, 1.0 + float(cost.max())),  # never binds
+        np.append(rows.is_money, True),
+        np.concatenate([rows.covers, np.ones_like(rows.covers[:1])]),
+    )
+    found = MenuFitness(columns, budget_per_user=wide, fixed_cost=fixed_cost).scores(padded([menu]))
+    k = len(rows.names)
+    return (
+        found._replace(price=found.price[:, :k], spend=found.spend[:, :k]),
+        float(found.spend[0, k]),
+    )
+
+
 class _Store:
     """Columns of the offers met so far, and scores from them; starts anew when it is full."""
 

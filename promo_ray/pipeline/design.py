@@ -234,7 +234,10 @@ def _today(config: DesignConfig, space: MenuSpace, axes: Axes) -> tuple[int, ...
         )
     for name in config.today:
         if name not in place:
-            raise ConfigError(f"design.today must name offers of the campaign log; got {name!r}")
+            raise ConfigError(
+                f"design.today must name candidates, with support {config.support} such as "
+                f"{space.grid.offer_ids[0]}; got {name!r}"
+            )
     return tuple(sorted(place[name] for name in config.today)) if config.today else None
 
 

@@ -319,7 +319,8 @@ def test_bad_fields_of_a_budget_are_named(fields: Any, match: str) -> None:
 
 
 def test_where_no_offer_pays_several_budgets_find_the_empty_menu() -> None:
-    columns = Sample(np.full((40, SPACE.n_offers), -1.0), np.ones((40, SPACE.n_offers)))
+    ones = np.ones((40, SPACE.n_offers), dtype=np.float32)
+    columns = Sample(-ones, ones)
     budgets = [Budget(limit=1.0, name="a"), Budget(limit=0.5, name="c", measure="contacts")]
     fitness = MenuFitness(columns, budget_per_user=rows_on(SPACE, budgets))
     assert fitness(torch.full((2, 3), -1)).tolist() == [0.0, 0.0]

@@ -244,6 +244,7 @@ def test_robustness_promises_less(job: Job) -> None:
             {"channels": [{"name": "b", "reach": [{"column": "nope", "below": 1}]}]},
             "design.channels.b.reach",
         ),
+        ({"support": "wide", "today": ["past-1"]}, "design.today must name candidates"),
         ({"fixed_cost": -5}, "fixed_cost"),
         ({"fixed_cost": float("nan")}, "fixed_cost"),
     ],

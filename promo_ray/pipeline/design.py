@@ -27,6 +27,7 @@ from promo_ray.design.executable import DesignedOffer, designed
 from promo_ray.design.genome import MenuSpace
 from promo_ray.design.judge import Finalist, Gain, Judgement
 from promo_ray.design.menu import MenuResult, Samples, search_menu
+from promo_ray.design.plan_catalog import PREDICTED, STOOD_IN
 from promo_ray.errors import ConfigError, NoOfferAllowedError
 from promo_ray.pipeline.menu_axes import (
     Axes,
@@ -102,6 +103,14 @@ class DesignConfig:
     ] = ("ga", "pso", "sa", "auto")
     max_evals: Annotated[int, Field(ge=1000)] = 10_000
     enumerate_up_to: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        known = dict.fromkeys((*PREDICTED, *STOOD_IN))
+        for name in self.constraints.mechanics or ():
+            if name not in known:
+                raise ConfigError(
+                    f"constraints.mechanics must be of {', '.join(known)}; got {name!r}"
+                )
 
 
 _AT_ONCE = 512  # variants whose values are held at a time

@@ -245,6 +245,7 @@ def test_robustness_promises_less(job: Job) -> None:
             "design.channels.b.reach",
         ),
         ({"support": "wide", "today": ["past-1"]}, "design.today must name candidates"),
+        ({"constraints": {"mechanics": ["nope"]}}, "constraints.mechanics must be of"),
         ({"fixed_cost": -5}, "fixed_cost"),
         ({"fixed_cost": float("nan")}, "fixed_cost"),
     ],

@@ -13,6 +13,7 @@ from promo_ray.design.constraints import Constraints
 from promo_ray.design.fitness import MenuFitness, padded
 from promo_ray.design.genome import MenuSpace
 from promo_ray.design.local import Menu, neighbors
+from promo_ray.errors import ConfigError
 
 _MOST_PER_RULE = 2_000  # menus tried per constraint
 
@@ -41,7 +42,8 @@ def binding_rules(
 
     Each constraint is dropped in turn; the menu one step away (see `local.neighbors`) that is
     best on the search sample is valued on other users. A gain there is a lower bound of what
-    relaxing would bring, and none is no proof that a constraint is free.
+    relaxing would bring, and none is no proof that a constraint is free. A constraint that cannot
+    be dropped alone, as what it bars has no margin or basket named, is not tried.
 
     Args:
         space: where the menu was found.
@@ -60,7 +62,7 @@ def binding_rules(
     ]
     bindings = []
     for name, detail, relaxed in _relaxations(space):
-        best = _best_step(space, relaxed, menu, search)
+        best = None if relaxed is None else _best_step(space, relaxed, menu, search)
         if best is None:
             continue
         gain = float(held_out(padded([best]))[0]) - float(now.value[0])
@@ -95,8 +97,8 @@ def _best_step(
     return None if at == 0 else new[at - 1]
 
 
-def _relaxations(space: MenuSpace) -> Iterator[tuple[str, str, MenuSpace]]:
-    """Each constraint, what is relaxed, and the space without it."""
+def _relaxations(space: MenuSpace) -> Iterator[tuple[str, str, MenuSpace | None]]:
+    """Each constraint, what is relaxed, and the space without it; None = there is none."""
     now = space.constraints
     yield "max_offers", f"{space.max_offers + 1} offers", space.with_one_more()
     for name, free in (
@@ -114,6 +116,9 @@ def _relaxations(space: MenuSpace) -> Iterator[tuple[str, str, MenuSpace]]:
             yield name, " with ".join(part), _without(space, name, rest)
 
 
-def _without(space: MenuSpace, name: str, value: object) -> MenuSpace:
+def _without(space: MenuSpace, name: str, value: object) -> MenuSpace | None:
     relaxed: Constraints = replace(space.constraints, **{name: value})  # type: ignore[arg-type]
-    return space.under(relaxed)
+    try:
+        return space.under(relaxed)
+    except ConfigError:  # what it would let in needs a basket or margin that nobody named
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from promo_ray.design.genome import MenuSpace
 from promo_ray.design.native import MAX_BUDGETS
 from promo_ray.errors import ConfigError
 
+_MOST = float(np.finfo(np.float64).max)  # an integer above it is no float
 _MEASURES = ("money", "contacts")
 _FIELDS = ("mechanics", "channels", "segments", "scopes", "offer_ids")
 
@@ -47,6 +48,8 @@ class Budget:
     offer_ids: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ConfigError(f"name of a budget must be a text, not empty; got {self.name!r}")
         own = f"of budget {self.name!r} must be"
         if not _is_limit(self.limit):
             raise ConfigError(f"limit {own} > 0 and finite; got {self.limit!r}")
@@ -54,8 +57,13 @@ class Budget:
             raise ConfigError(f"measure {own} of {', '.join(_MEASURES)}; got {self.measure!r}")
         for field in _FIELDS:
             names = getattr(self, field)
-            if names is not None and (isinstance(names, str) or not len(names)):
+            if names is None:
+                continue
+            if isinstance(names, str) or not isinstance(names, Collection) or not len(names):
                 raise ConfigError(f"{field} {own} a list of names, or None; got {names!r}")
+            # sorted, as the order of a set differs between processes
+            own_order = sorted(names) if isinstance(names, Set) else names
+            object.__setattr__(self, field, tuple(own_order))
 
 
 Budgets = float | Budget | Mapping[str, float | Budget] | Sequence[Budget] | None
@@ -63,7 +71,7 @@ Budgets = float | Budget | Mapping[str, float | Budget] | Sequence[Budget] | Non
 
 def _is_limit(value: Any) -> bool:
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return is_number and bool(0 < value < np.inf)
+    return is_number and bool(0 < value <= _MOST)
 
 
 def budgets_of(given: Budgets, where: str = "budgets") -> tuple[Budget, ...]:

@@ -148,6 +148,36 @@ class MenuFitness:
             return np.concatenate(list(pool.map(lambda m: store.scores(m, _TOLERANCE), pieces)))
 
 
+def in_fractions(
+    menu: Sequence[int], columns: Columns, rows: BudgetRows, fixed_cost: ArrayLike = 0.0
+) -> tuple[MenuScores, float]:
+    """Scores `(1,)` of one menu, and the money per user that its allocation is expected to cost.
+
+    Args:
+        menu: at least one offer.
+        columns: users.
+        rows: budgets.
+        fixed_cost: see `MenuFitness`.
+    """
+    if len(rows.names) == native.MAX_BUDGETS:  # no room to measure money beside
+        own = MenuFitness(columns, budget_per_user=rows, fixed_cost=fixed_cost)
+        found = own.scores(padded([menu]))
+        return found, float(found.spend[0].numpy()[rows.is_money].max(initial=0.0))
+    _, cost = columns.take(np.array(menu, dtype=np.int64))
+    wide = BudgetRows(
+        (*rows.names, "money"),
+        np.append(rows.limit, 1.0 + float(cost.max())),  # never binds
+        np.append(rows.is_money, True),
+        np.concatenate([rows.covers, np.ones_like(rows.covers[:1])]),
+    )
+    found = MenuFitness(columns, budget_per_user=wide, fixed_cost=fixed_cost).scores(padded([menu]))
+    k = len(rows.names)
+    return (
+        found._replace(price=found.price[:, :k], spend=found.spend[:, :k]),
+        float(found.spend[0, k]),
+    )
+
+
 class _Store:
     """Columns of the offers met so far, and scores from them; starts anew when it is full."""
 
@@ -163,11 +193,12 @@ class _Store:
     def _clear(self) -> None:
         """Forget all columns."""
         self._place: dict[int, int] = {}
-        self.value = np.zeros((0, self.stride), dtype=np.float32)
+        # one row that the empty slots of menus may read while no offer is there
+        self.value = np.zeros((1, self.stride), dtype=np.float32)
         self.cost = np.zeros_like(self.value)  # of one budget: what it measures
-        self._offer = np.zeros(0, dtype=np.int64)
+        self._offer = np.zeros(1, dtype=np.int64)
         # prices from which the search begins, and the largest value per cost
-        self.own, self.top = np.zeros((0, max(1, len(self._limit)))), np.zeros(0)
+        self.own, self.top = np.zeros((1, max(1, len(self._limit)))), np.zeros(1)
         self._on_device: dict[torch.device, tuple[int, Tensor, Tensor]] = {}
 
     def local(self, menus: NDArray[np.int64]) -> NDArray[np.int16]:
@@ -240,7 +271,9 @@ class _Store:
         size = len(self._place)
         found = self._on_device.get(device)
         if found is None or found[0] != size:
-            value, cost = (torch.from_numpy(a[:size]).to(device) for a in (self.value, self.cost))
+            value, cost = (
+                torch.from_numpy(a[: max(1, size)]).to(device) for a in (self.value, self.cost)
+            )
             found = self._on_device[device] = (size, value, cost)
         return found[1], found[2]
 

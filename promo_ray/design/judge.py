@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 
 from promo_ray.design.budgets import BudgetRows, rows_of
 from promo_ray.design.columns import Columns
-from promo_ray.design.fitness import MenuFitness, padded
+from promo_ray.design.fitness import MenuFitness, in_fractions, padded
 from promo_ray.design.knapsack import allocate_menu
 
 _N_ROUNDS = 3  # of a race: a quarter of the users, a half, all
@@ -173,6 +173,14 @@ def _allocated(
     if len(offers):
         value, cost = (a.T.astype(np.float64) for a in judge.take(offers))
     use = _use_of(rows, offers, cost)
+    if len(offers) and (rows.limit * n < use.max(axis=(1, 2), initial=0.0)).any():
+        # less than one use here is more in the campaign; in whole users it would count as nothing
+        scores, money = in_fractions(menu, judge, rows, fixed)
+        price = scores.price[0].numpy()
+        return _Allocated(
+            float(scores.value[0]), money, float(scores.bound[0]),
+            _uses(rows, scores.spend[0].numpy(), price), _net(value, use, price),
+        )  # fmt: skip
     found = allocate_menu(value, use, rows.limit * n)
     taken = np.flatnonzero(found.slot >= 0)
     lost = float(fixed[offers].sum())
@@ -180,13 +188,19 @@ def _allocated(
         found.value / n - lost,
         float(cost[taken, found.slot[taken]].sum()) / n,
         found.bound / n - lost,
-        tuple(
-            BudgetUse(name, "money" if is_money else "contacts", *map(float, numbers))
-            for name, is_money, *numbers in zip(
-                rows.names, rows.is_money, rows.limit, found.cost / n, found.price, strict=True
-            )
-        ),
+        _uses(rows, found.cost / n, found.price),
         _net(value, use, found.price),
+    )
+
+
+def _uses(
+    rows: BudgetRows, spend: NDArray[np.float64], price: NDArray[np.float64]
+) -> tuple[BudgetUse, ...]:
+    return tuple(
+        BudgetUse(name, "money" if is_money else "contacts", *map(float, numbers))
+        for name, is_money, *numbers in zip(
+            rows.names, rows.is_money, rows.limit, spend, price, strict=True
+        )
     )
 
 

@@ -160,9 +160,10 @@ def _settings(config: CampaignConfig, stage: str) -> Any:
 
 
 def _with_shared_budget(config: CampaignConfig) -> CampaignConfig:
-    """The menu is searched under the budget of the allocation, unless it is told otherwise."""
+    """The menu is searched under the budgets of the allocation, unless it is told otherwise."""
     design, given = config.design, config.allocate
-    if design.budget is not None or design.budget_rate is not None:
-        return config
-    shared = replace(design, budget=given.budget, budget_rate=given.budget_rate)
-    return replace(config, design=shared)
+    if design.budget is None and design.budget_rate is None:
+        design = replace(design, budget=given.budget, budget_rate=given.budget_rate)
+    if design.contact_rate is None:
+        design = replace(design, contact_rate=given.contact_rate)
+    return replace(config, design=design)

@@ -20,12 +20,14 @@ from promo_ray.artifacts.user_profiles import USER_PROFILES
 from promo_ray.artifacts.users import USERS
 from promo_ray.config import config_class, resolve
 from promo_ray.design.binding import Binding
-from promo_ray.design.columns import Channel, Sample, Window
-from promo_ray.design.constraints import Constraints
+from promo_ray.design.budgets import Budget
+from promo_ray.design.columns import Channel, Columns, Window
+from promo_ray.design.constraints import Constraints, compiled
 from promo_ray.design.executable import DesignedOffer, designed
 from promo_ray.design.genome import MenuSpace
 from promo_ray.design.judge import Finalist, Gain, Judgement
-from promo_ray.design.menu import MenuResult, search_menu
+from promo_ray.design.menu import MenuResult, Samples, search_menu
+from promo_ray.design.plan_catalog import PREDICTED, STOOD_IN
 from promo_ray.errors import ConfigError, NoOfferAllowedError
 from promo_ray.pipeline.menu_axes import (
     Axes,
@@ -38,7 +40,6 @@ from promo_ray.pipeline.menu_axes import (
 )
 from promo_ray.pipeline.menu_grid import WideConfig, grid_of
 from promo_ray.pipeline.menu_samples import (
-    Drawn,
     Sampler,
     count,
     draw,
@@ -70,6 +71,8 @@ class DesignConfig:
         budget: see `allocate`; in a campaign its values of both hold if both are None here, and
             alone the stage then spends what the best offer to everybody costs.
         budget_rate: see `budget`.
+        contact_rate: most users that may get an offer, as a share of all; in a campaign that of
+            `allocate` holds if it is None here.
         fixed_cost: cost of running one more offer, currency units.
         constraints: rules of the menu, see `promo_ray.design.Constraints`.
         today: ids of the offers that run now: a menu to start from and to be judged beside.
@@ -90,6 +93,7 @@ class DesignConfig:
     n_refits: Annotated[int, Field(ge=2, le=50)] = 4
     budget: Annotated[float, Field(gt=0)] | None = None
     budget_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    contact_rate: Annotated[float, Field(gt=0, le=1)] | None = None
     fixed_cost: Annotated[float, Field(ge=0)] = 0.0
     constraints: Constraints = Constraints()
     today: tuple[str, ...] = ()
@@ -100,7 +104,16 @@ class DesignConfig:
     max_evals: Annotated[int, Field(ge=1000)] = 10_000
     enumerate_up_to: Annotated[int, Field(ge=0)] = 0
 
+    def __post_init__(self) -> None:
+        known = dict.fromkeys((*PREDICTED, *STOOD_IN))
+        for name in self.constraints.mechanics or ():
+            if name not in known:
+                raise ConfigError(
+                    f"constraints.mechanics must be of {', '.join(known)}; got {name!r}"
+                )
 
+
+_AT_ONCE = 512  # variants whose values are held at a time
 _LEAST_BUDGET = 1e-9  # per user, where the best offer costs nothing: the rest is as good as barred
 
 
@@ -121,14 +134,16 @@ def run(config: DesignConfig, context: Context) -> StageResult:
         )
     today = _today(config, space, axes)
     sampler = sampler_of(context, grid.terms, axes, config.robustness, config.n_refits)
-    n_users, drawn = _draw(config, context, sampler)
+    n_users, samples = _draw(config, context, sampler)
     made_from = fingerprint("menu", __version__, resolve(config), context.seed, inputs)
     checkpoint = f".design-{made_from[:16]}"  # a search of other settings has another place
     context.store.sweep(".design-", keep=checkpoint)
+    rate = config.budget_rate
+    money = money_per_user(config.budget, rate, n_users, space, samples.search)
     result = search_menu(
-        drawn.samples,
+        samples,
         space,
-        budget_per_user=budget_per_user(config.budget, config.budget_rate, n_users, drawn.bare),
+        budget_per_user=budgets_per_user(config, money),
         today=today,
         fixed_cost=config.fixed_cost / max(1, n_users),
         islands=config.islands,
@@ -161,23 +176,40 @@ def missing(context: Context) -> str:
     return "" if has_both else "there is no response model to judge offers by"
 
 
-def budget_per_user(
-    budget: float | None, rate: float | None, n_users: int, sample: Sample
+def money_per_user(
+    budget: float | None, rate: float | None, n_users: int, space: MenuSpace, sample: Columns
 ) -> float:
     """Budget per user, as the allocation will have it.
 
     Args:
         budget: over all users, currency units; None = `rate`.
-        rate: of what the best offer to everybody costs; None = 1.
+        rate: of what the best offer allowed, given to everybody, costs; None = 1.
         n_users: users that share it.
-        sample: values and costs of the offers.
+        space: menus to choose from.
+        sample: values and costs of its variants.
     """
     if budget is not None:
         return budget / max(1, n_users)
-    able = np.isfinite(sample.value)
-    value = np.where(able, sample.value, 0.0).sum(axis=0, dtype=np.float64)
-    cost = np.where(able, sample.cost, 0.0).mean(axis=0, dtype=np.float64)
-    return max((rate or 1.0) * float(cost[int(value.argmax())]), _LEAST_BUDGET)
+    rows = space.row_of(np.arange(space.n_offers))
+    allowed = np.flatnonzero(compiled(space.constraints, space.grid).mended[rows] == rows)
+    best, its_cost = -np.inf, 0.0
+    for start in range(0, len(allowed), _AT_ONCE):
+        value, cost = (a.T for a in sample.take(allowed[start : start + _AT_ONCE]))
+        able = np.isfinite(value)
+        total = np.where(able, value, 0.0).sum(axis=0, dtype=np.float64)
+        at = int(total.argmax())
+        if total[at] > best:
+            best = float(total[at])
+            its_cost = float(np.where(able, cost, 0.0).mean(axis=0, dtype=np.float64)[at])
+    return max((rate or 1.0) * its_cost, _LEAST_BUDGET)
+
+
+def budgets_per_user(config: DesignConfig, money: float) -> dict[str, float | Budget]:
+    """Budgets per user by name: the money, and the contacts where they are limited."""
+    found: dict[str, float | Budget] = {Budget.name: money}
+    if config.contact_rate is not None:
+        found["contacts"] = Budget(limit=config.contact_rate, measure="contacts")
+    return found
 
 
 def _axes(config: DesignConfig, context: Context) -> Axes:
@@ -190,7 +222,7 @@ def _axes(config: DesignConfig, context: Context) -> Axes:
     return axes_of(segments, config.windows, config.channels)
 
 
-def _draw(config: DesignConfig, context: Context, sampler: Sampler) -> tuple[int, Drawn]:
+def _draw(config: DesignConfig, context: Context, sampler: Sampler) -> tuple[int, Samples]:
     """Number of users, and disjoint samples of them by the hash of their ids."""
     resident = context.executor.load(user_sources(context))
     n = sum(resident.map(count))
@@ -211,7 +243,10 @@ def _today(config: DesignConfig, space: MenuSpace, axes: Axes) -> tuple[int, ...
         )
     for name in config.today:
         if name not in place:
-            raise ConfigError(f"design.today must name offers of the campaign log; got {name!r}")
+            raise ConfigError(
+                f"design.today must name candidates, with support {config.support} such as "
+                f"{space.grid.offer_ids[0]}; got {name!r}"
+            )
     return tuple(sorted(place[name] for name in config.today)) if config.today else None
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from promo_ray.config import config_class
+from promo_ray.config import config_class, parse
 from promo_ray.design.audience import Rule
 from promo_ray.design.columns import Channel, Window
 from promo_ray.design.constraints import Constraints
@@ -75,7 +75,28 @@ class MenuChannel:
     reach: tuple[Rule, ...] = ()
 
 
-Segments = Text | Mapping[Text, tuple[Rule, ...]]
+@config_class
+class _Audience:
+    rules: tuple[Rule, ...]
+
+
+def named_segments(settings: Any) -> str | dict[str, tuple[Rule, ...]]:
+    """A column of profiles, or the rules of each segment by name.
+
+    Raises:
+        ConfigError: neither, or a fault in a rule; segment and key are named.
+    """
+    if isinstance(settings, str) and settings:
+        return settings
+    if not isinstance(settings, Mapping) or not all(isinstance(s, str) and s for s in settings):
+        raise ConfigError(f"must be a column of profiles, or rules by name; got {settings!r}")
+    return {
+        name: parse(_Audience, {"rules": rules}, where=f"segment {name!r}").rules
+        for name, rules in settings.items()
+    }
+
+
+Segments = Annotated[str | Mapping[str, tuple[Rule, ...]], BeforeValidator(named_segments)]
 
 
 class Axes(NamedTuple):
@@ -114,8 +135,14 @@ def axes_of(
     """Axes of settings.
 
     Raises:
-        ConfigError: rules for a segment whose name means that there are none.
+        ConfigError: rules for a segment whose name means that there are none, or a name twice.
     """
+    for field, names in (
+        ("windows", [w.name for w in windows]),
+        ("channels", [c.name for c in channels]),
+    ):
+        if len(set(names)) < len(names):
+            raise ConfigError(f"design.{field} must have a name of its own each; got {names}")
     if segments.get(EVERYONE):
         raise ConfigError(f"design.segments.{EVERYONE} must have no rule; call it something else")
     return Axes(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from promo_ray.artifacts import PartRef
+from promo_ray.artifacts.catalog import CATALOG
 from promo_ray.artifacts.events import EVENTS
 from promo_ray.artifacts.response_model import RESPONSE_MODEL
 from promo_ray.artifacts.user_profiles import USER_PROFILES
@@ -46,12 +47,14 @@ def grid_of(support: str, wide: WideConfig, context: Context) -> OfferGrid:
     """Candidates for a menu; see `DesignConfig.support`.
 
     Raises:
-        ConfigError: `wide` without baskets, or bundles to propose without events.
+        ConfigError: `wide` without baskets, bundles to propose without events, or a scope that is
+            no category of the catalog.
     """
     tried = context.store.read(RESPONSE_MODEL).table("offers")
     currency = design_of(context)["currency"]
     if support != "wide":
         return offer_grid(tried, support, currency)
+    _check_scopes(wide.scopes, context)
     rate = min(1.0, _MOST_USERS / max(1, context.store.read(USERS).json("shards")["n_users"]))
     resident = context.executor.load(context.store.read(USER_PROFILES).parts("user_profiles"))
     baskets = np.concatenate(resident.map(_baskets, context.seed, rate))
@@ -65,6 +68,22 @@ def grid_of(support: str, wide: WideConfig, context: Context) -> OfferGrid:
         baskets, steps=wide.steps, scopes=wide.scopes, bundles=list(dict.fromkeys(sets)),
         tried=tried, currency=currency,
     )  # fmt: skip
+
+
+def _check_scopes(scopes: tuple[str, ...], context: Context) -> None:
+    if not scopes or not context.has(CATALOG):
+        return
+    known: set[str] = set()
+    for path in context.store.read(CATALOG).table("catalog")["category"].unique().to_pylist():
+        parts = path.split(" > ")
+        known.update(" > ".join(parts[:n]) for n in range(1, len(parts) + 1))
+    for scope in scopes:
+        if scope not in known:
+            some = ", ".join(sorted(known)[:5])
+            raise ConfigError(
+                f"design.wide.scopes must be categories of the catalog, such as {some}; "
+                f"got {scope!r}"
+            )
 
 
 def _drawn(ids: pa.ChunkedArray, seed: int, rate: float) -> pa.Array:

@@ -80,7 +80,10 @@ class Sampler(NamedTuple):
             DataError: a rule names a column that profiles do not have.
         """
         own = [members(r, table, f"design.segments.{s}") for s, r in self.axes.segments.items()]
-        reach = [members(r, table, "design.channels.reach") for r in self.axes.reach]
+        reach = [
+            members(rules, table, f"design.channels.{channel.name}.reach")
+            for channel, rules in zip(self.axes.channels, self.axes.reach, strict=True)
+        ]
         return np.column_stack(own), np.column_stack(reach)
 
     def variants(
@@ -148,20 +151,8 @@ def consenting(table: pa.Table) -> NDArray[np.bool_]:
     return found
 
 
-class Drawn(NamedTuple):
-    """Samples for a search.
-
-    Attributes:
-        samples: of every variant of the space.
-        bare: of the offers alone, of the users who search.
-    """
-
-    samples: Samples
-    bare: Sample
-
-
-def gathered(parts: Sequence[list[Part]], sampler: Sampler) -> Drawn:
-    """Samples of the parts of all shards.
+def gathered(parts: Sequence[list[Part]], sampler: Sampler) -> Samples:
+    """Samples of every variant of the space, of the parts of all shards.
 
     Raises:
         DataError: a segment nobody of the sample belongs to.
@@ -179,8 +170,8 @@ def gathered(parts: Sequence[list[Part]], sampler: Sampler) -> Drawn:
                     where=f"design.segments.{name}",
                 )
         bare = Sample(value[order], cost[order])
-        samples.append((bare, sampler.variants(bare, (segments[order], reach[order]))))
-    return Drawn(Samples(*(columns for _, columns in samples)), samples[0][0])
+        samples.append(sampler.variants(bare, (segments[order], reach[order])))
+    return Samples(*samples)
 
 
 def count(table: pa.Table) -> int:

@@ -22,8 +22,7 @@ from promo_ray.artifacts.response_model import RESPONSE_MODEL
 from promo_ray.artifacts.user_profiles import USER_PROFILES
 from promo_ray.artifacts.users import USERS
 from promo_ray.config import config_class, resolve
-from promo_ray.design.columns import Sample
-from promo_ray.design.constraints import Constraints, compiled
+from promo_ray.design.constraints import Constraints
 from promo_ray.design.grid import OfferGrid
 from promo_ray.design.menu import search_menu
 from promo_ray.design.plan_catalog import ABOUT_ITEMS, LifecyclePlan
@@ -38,7 +37,13 @@ from promo_ray.design.plans import (
 from promo_ray.design.stand_ins import StandInSurface
 from promo_ray.errors import ConfigError
 from promo_ray.execution import Resident
-from promo_ray.pipeline.design import NO_OFFER_PAYS, DesignConfig, budget_per_user, missing
+from promo_ray.pipeline.design import (
+    NO_OFFER_PAYS,
+    DesignConfig,
+    budgets_per_user,
+    missing,
+    money_per_user,
+)
 from promo_ray.pipeline.menu_axes import axes_of
 from promo_ray.pipeline.menu_grid import grid_of
 from promo_ray.pipeline.menu_samples import Part, Sampler, draw, gathered, sampler_of
@@ -181,15 +186,14 @@ def _plan(name: str, work: _Work, earlier: Sequence[str]) -> _Planned | str:
     sampler = work.sampler._replace(surfaces=tuple(surfaces), terms=grid.terms)
     context = work.context
     rate = min(0.4, design.n_sample / n_treated)
-    drawn = gathered(work.resident.map(_draw, name, earlier, sampler, context.seed, rate), sampler)
+    parts = work.resident.map(_draw, name, earlier, sampler, context.seed, rate)
+    samples = gathered(parts, sampler)
     budget = _budget(plan, own, work)
-    kept = np.flatnonzero(compiled(rules, grid).mended == np.arange(len(grid)))
-    allowed = Sample(drawn.bare.value[:, kept], drawn.bare.cost[:, kept])
-    per_user = budget_per_user(*budget, measured.n_treated, allowed)
+    per_user = money_per_user(*budget, measured.n_treated, space, samples.search)
     menu = search_menu(
-        drawn.samples,
+        samples,
         space,
-        budget_per_user=per_user,
+        budget_per_user=budgets_per_user(design, per_user),
         fixed_cost=design.fixed_cost / measured.n_treated,
         islands=design.islands,
         max_evals=design.max_evals,
@@ -243,6 +247,7 @@ class _BlockSource(NamedTuple):
     earlier: Sequence[str]
     sampler: Sampler
     menu: tuple[int, ...]
+    n_budgets: int  # money, then contacts
 
     def __call__(self) -> Block:
         """Score the users who are not held out on the plan's menu."""
@@ -250,10 +255,12 @@ class _BlockSource(NamedTuple):
         keys = keys_of(table["user_id"].to_pylist())
         n, m = table.num_rows, len(self.menu)
         if not n:
-            return Block(np.zeros((0, m), np.float32), np.zeros((1, 0, m), np.float32), keys)
+            none = np.zeros((self.n_budgets, 0, m), np.float32)
+            return Block(np.zeros((0, m), np.float32), none, keys)
         columns = self.sampler.variants(self.sampler.bare(table), self.sampler.kinds(table))
         value, cost = columns.take(np.array(self.menu, dtype=np.int64))
-        return Block(np.ascontiguousarray(value.T), np.ascontiguousarray(cost.T)[None], keys)
+        use = np.stack([cost.T, np.ones((n, m), np.float32)][: self.n_budgets])
+        return Block(np.ascontiguousarray(value.T), use, keys)
 
 
 def _allocated(
@@ -264,11 +271,14 @@ def _allocated(
     sampler = sampler._replace(surfaces=sampler.surfaces[:1], robustness=0.0)
     context, menu, name = work.context, planned.menu.menu, planned.name
     own = {n: work.config.plans[n] for n in (*earlier, name)}
+    budgets, rate = [planned.budget], work.config.design.contact_rate
+    if rate is not None:
+        budgets.append(float(int(rate * planned.measurement.n_treated)))
+    rest = (name, earlier, sampler, menu, len(budgets))
     blocks: Resident[Block] = context.executor.load(
-        [_BlockSource(s._replace(plans=own), name, earlier, sampler, menu) for s in work.sources]
+        [_BlockSource(s._replace(plans=own), *rest) for s in work.sources]
     )
-    budgets = np.array([planned.budget])
-    found = solve_resident(blocks, budgets, seed=context.seed, progress=context.progress)
+    found = solve_resident(blocks, np.array(budgets), seed=context.seed, progress=context.progress)
     slots = blocks.map(choose_block, each=list(found.decisions))
     blocks.release()
     return slots

@@ -28,7 +28,7 @@ from promo_ray.design import (
     offer_grid,
     search_menu,
 )
-from promo_ray.design.budgets import rows_on
+from promo_ray.design.budgets import budgets_of, rows_on
 from promo_ray.errors import ConfigError
 from promo_ray.response.surface import SurfaceEffects
 
@@ -316,3 +316,36 @@ def test_bad_budgets_are_refused_in_one_line(budgets: Any, match: str) -> None:
 def test_bad_fields_of_a_budget_are_named(fields: Any, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         Budget(**fields)
+
+
+def test_where_no_offer_pays_several_budgets_find_the_empty_menu() -> None:
+    ones = np.ones((40, SPACE.n_offers), dtype=np.float32)
+    columns = Sample(-ones, ones)
+    budgets = [Budget(limit=1.0, name="a"), Budget(limit=0.5, name="c", measure="contacts")]
+    fitness = MenuFitness(columns, budget_per_user=rows_on(SPACE, budgets))
+    assert fitness(torch.full((2, 3), -1)).tolist() == [0.0, 0.0]
+    found = search_menu(
+        Samples(columns, columns, columns), SPACE, budget_per_user=budgets, enumerate_up_to=0,
+        max_evals=300,
+    )  # fmt: skip
+    assert found.menu == ()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Budget(limit=1.0, mechanics=5), "mechanics of budget 'budget' must be"),  # type: ignore[arg-type]
+        (lambda: Budget(limit=1.0, name=""), "name of a budget must be"),
+        (lambda: budgets_of({1: 5.0}), "name of a budget must be"),  # type: ignore[dict-item]
+        (lambda: budgets_of(10**400), "must be > 0 and finite"),
+    ],
+)
+def test_what_is_no_budget_gives_one_line(make: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make()
+
+
+def test_names_of_a_budget_can_be_a_set() -> None:
+    given = Budget(limit=1.0, mechanics={"message", "amount_off"})  # type: ignore[arg-type]
+    assert given.mechanics == ("amount_off", "message")
+    assert rows_on(SPACE, [given]).covers.any()

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from promo_ray.design import Sample, allocate_menu, judge_menu, race
+from promo_ray.design import BudgetRows, Sample, allocate_menu, judge_menu, race
 from promo_ray.design.judge import best_single, single_to_all
 
 BUDGET = 0.25
@@ -109,3 +109,15 @@ def test_the_interval_of_a_skewed_mean_misses_alike_on_both_sides() -> None:
     # the plain interval misses 7.7 % on the one side and 0.4 % on the other
     assert sum(sides) <= 0.07 * 2_000
     assert sides[1] >= 0.01 * 2_000
+
+
+def test_a_budget_of_less_than_one_use_is_judged_in_shares_of_users() -> None:
+    rng = np.random.default_rng(1)
+    sample = Sample(rng.gamma(2, 1, (100, 1)), np.full((100, 1), 2.0))
+    every = np.ones((1, 1), bool)
+    rows = BudgetRows(("c",), np.array([0.004]), np.array([False]), every)
+    found = judge_menu([0], sample, budget_per_user=rows, single_offer=0)
+    assert found.value == pytest.approx(0.004 * sample.value.max(), rel=1e-4)
+    assert found.cost == pytest.approx(0.008, rel=1e-4)
+    assert found.gain_vs_single.mean > 0
+    assert found.budgets[0].spend == pytest.approx(0.004, rel=1e-4)

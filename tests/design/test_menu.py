@@ -289,3 +289,17 @@ def test_bad_users_are_refused() -> None:
         MenuUsers(np.ones((9, 1)), np.ones(8))
     with pytest.raises(DataError, match="at least 8 users"):
         MenuUsers(np.ones((0, 1)), np.ones(0))
+
+
+def test_a_rule_that_cannot_be_dropped_alone_ends_no_search() -> None:
+    amount = {**dict.fromkeys(OFFER_TERMS.names), "contact_cost": 0.1, "label": ""} | {
+        "offer_id": "off", "mechanic": "amount_off", "amount": 5.0,
+    }  # fmt: skip
+    terms = pa.concat_tables([GRID.terms, pa.Table.from_pylist([amount], schema=OFFER_TERMS)])
+    rules = Constraints(mechanics=("percent_off",), max_depth_rate=0.1)
+    space = MenuSpace(offer_grid(terms), 2, constraints=rules)
+    value = np.ones((30, len(space.grid)))
+    samples = Samples(*[Sample(value, value)] * 3)
+    found = search_menu(samples, space, budget_per_user=1.0, max_evals=300)
+    assert "mechanics" not in {b.constraint for b in found.bindings}
+    assert found.menu

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import yaml
@@ -15,13 +16,16 @@ from promo_ray.artifacts import ArtifactStore
 from promo_ray.artifacts.assignment import ASSIGNMENT
 from promo_ray.artifacts.candidates import CANDIDATES
 from promo_ray.artifacts.catalog import CATALOG
+from promo_ray.artifacts.columns import OFFER_TERMS
 from promo_ray.artifacts.offer_set import OFFER_SET
 from promo_ray.artifacts.plan_set import PLAN_SET
 from promo_ray.artifacts.user_profiles import USER_PROFILES
 from promo_ray.artifacts.users import USERS
 from promo_ray.cli.job import JobOptions, run_job
+from promo_ray.design import Channel, Constraints, MenuSpace, Sample, offer_grid
 from promo_ray.design.plans import holdout_of, plans_of
 from promo_ray.offers import Offer, check_offers
+from promo_ray.pipeline.design import money_per_user
 
 PLANS: dict[str, Any] = {
     "welcome": {
@@ -250,8 +254,19 @@ def test_robustness_promises_less(job: Job) -> None:
         ({"segments": "colour"}, "'colour'"),
         ({"windows": [{"name": "a", "share": 0.0}]}, "share"),
         ({"windows": [{"name": "a", "share": 1.0, "weekdays": ["Sunday"]}]}, "weekdays"),
-        ({"channels": [{"name": "a"}, {"name": "a"}]}, "channels must be at least one, each once"),
+        ({"channels": [{"name": "a"}, {"name": "a"}]}, "design.channels must have a name"),
         ({"segments": "segment", "today": ["past-1"]}, "design.today must be empty"),
+        ({"support": "wide", "wide": {"scopes": ["NoSuch"]}}, "design.wide.scopes must be"),
+        ({"segments": {"x": [{"column": "frequency", "belo": 1}]}}, "belo"),
+        ({"segments": {"x": [{"column": "protected_age", "below": 1}]}}, "protected_"),
+        ({"segments": {"x": [{"column": "frequency"}]}}, "must have at_least"),
+        ({"segments": 3}, "a column of profiles, or rules by name; got 3"),
+        (
+            {"channels": [{"name": "b", "reach": [{"column": "nope", "below": 1}]}]},
+            "design.channels.b.reach",
+        ),
+        ({"support": "wide", "today": ["past-1"]}, "design.today must name candidates"),
+        ({"constraints": {"mechanics": ["nope"]}}, "constraints.mechanics must be of"),
         ({"fixed_cost": -5}, "fixed_cost"),
         ({"fixed_cost": float("nan")}, "fixed_cost"),
     ],
@@ -263,3 +278,29 @@ def test_bad_settings_of_the_menu_give_one_line(
     lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error")]
     assert len(lines) == 1
     assert words in lines[0]
+
+
+def test_the_menu_and_the_plans_are_designed_under_the_contacts_there_are(job: Job) -> None:
+    plans = {"member": {"budget_rate": 0.3}}
+    assert job.run("design", "plans", plans=plans, allocate={"contact_rate": 0.02}) == 0
+    budgets = job.store.read(OFFER_SET).json("search")["judged"]["budgets"]
+    assert [row["name"] for row in budgets] == ["budget", "contacts"]
+    assert 0 < budgets[1]["spend"] <= 0.02
+    found = job.store.read(PLAN_SET)
+    document = found.json("plan-member")
+    n_treated = document["n_audience"] - document["measurement"]["n_holdout"]
+    assert 0 < sum(document["n_of_offer"]) <= 0.02 * n_treated
+
+
+def test_a_rate_is_of_what_the_best_offer_allowed_costs_on_its_axes() -> None:
+    base = {**dict.fromkeys(OFFER_TERMS.names), "contact_cost": 0.0, "label": ""}
+    rows = [
+        {**base, "offer_id": "a", "mechanic": "percent_off", "depth_rate": 0.1},
+        {**base, "offer_id": "b", "mechanic": "amount_off", "amount": 5.0},
+    ]
+    grid = offer_grid(pa.Table.from_pylist(rows, schema=OFFER_TERMS))
+    rules = Constraints(mechanics=("percent_off",))
+    space = MenuSpace(grid, 1, channels=(Channel("letter", 3.0),), constraints=rules)
+    sample = Sample(np.array([[1.0, 9.0]] * 4), np.array([[4.0, 8.0]] * 4))
+    assert money_per_user(None, 0.5, 4, space, sample) == 2.0
+    assert money_per_user(6.0, None, 4, space, sample) == 1.5

@@ -101,7 +101,7 @@ def test_the_parts_of_the_bump_add_up_and_are_thirds_by_default() -> None:
     assert found.cross_item + found.cross_period + found.growth == pytest.approx(found.bump)
     assert found.shares == pytest.approx([1 / 3] * 3, abs=0.1)
     assert "from other items" in str(found)
-    with pytest.raises(DataError, match="items and days"):
+    with pytest.raises(DataError, match="item_ids: must name items"):
         market.promotion_bump(market.user_ids()[:2], ["nothing"])
 
 
@@ -225,7 +225,7 @@ def test_bad_input_is_refused() -> None:
         market.replay(["nobody"])
     with pytest.raises(DataError, match="policy: must hold whole numbers"):
         market.policy_value(ids, offers(QUARTER), np.full(len(ids), 0.7))
-    with pytest.raises(DataError, match="item_ids: must be items"):
+    with pytest.raises(DataError, match="item_ids: must name items"):
         market.promotion_bump(ids, [market.catalog()["item_id"][0].as_py(), "nothing"])
     with pytest.raises(ConfigError, match="n_replicates must be >= 1"):
         market.true_effects(ids, offers(QUARTER), n_replicates=0)

@@ -309,7 +309,7 @@ class MarketSimulator:
         is_promoted = np.isin(supply.item_ids, item_ids)
         days = slice(first_day, first_day + n_days)
         if not is_promoted.any() or is_promoted.sum() != len(set(item_ids)):
-            raise DataError("must be items of the catalog", where="item_ids")
+            raise DataError("must name items of the catalog", where="item_ids")
         if not 0 <= first_day < first_day + n_days <= config.horizon_days:
             raise DataError("must name days of the market", where="first_day, n_days")
         base, deep = promotion_calendars(config, is_promoted, days, depth)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,8 @@ def test_few_users_are_withheld_however_many_their_rows() -> None:
         found = release_gate(ones, 0 * ones, action, reward, chance, groups=users)
         assert "effective sample size must be at least 100" in found.reason
         assert policy_value(ones, action, reward, chance, groups=users).withheld
-        block = LogBlock(ones, action, reward, chance, groups=users, other_probs=0 * ones)
-        assert stream_policy_value([lambda block=block: [block]]).withheld
+        blocks = [LogBlock(ones, action, reward, chance, groups=users, other_probs=0 * ones)]
+        assert stream_policy_value([partial(list, blocks)]).withheld
     assert release_gate(ones, 0 * ones, action, reward, chance, groups=many).is_released
 
 

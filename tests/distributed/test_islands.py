@@ -142,7 +142,7 @@ def test_killed_actors_cost_an_interval_each_and_nothing_else(
 
 
 @pytest.mark.ray
-def test_while_a_lost_actor_restarts_its_islands_go_on_elsewhere(
+def test_an_async_run_that_loses_an_actor_keeps_its_evaluations(
     ray_session: Any, tmp_path: Path
 ) -> None:
     def fitness(x: Tensor) -> Tensor:
@@ -154,11 +154,9 @@ def test_while_a_lost_actor_restarts_its_islands_go_on_elsewhere(
 
     with RayExecutor(2, num_cpus_per_worker=0.25) as executor:
         search(Slow(), 1, executor=executor)  # both live
-        started = time.monotonic()
         result = search(fitness, 3, mode="async", executor=executor)
-        took_s = time.monotonic() - started
+    assert (tmp_path / "killed").exists()
     assert result.n_evals == 12 * INTERVAL
-    assert took_s < 3  # a restart takes longer: torch alone does
 
 
 @pytest.mark.ray

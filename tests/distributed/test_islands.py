@@ -70,7 +70,16 @@ def same(a: IslandsResult, b: IslandsResult) -> bool:
 
 
 def evaluated(log: Path) -> int:
-    return sum(int(line) for file in log.iterdir() for line in file.read_text().split())
+    return sum(computed_by(int(file.name), log) for file in log.iterdir())
+
+
+def computed_by(process: int, log: Path) -> int:
+    file = log / str(process)
+    return sum(map(int, file.read_text().split())) if file.exists() else 0
+
+
+def process_of(_shard: int) -> int:
+    return os.getpid()
 
 
 def start_killer(log: Path, n: int, seed: int, wait_until: Callable[..., None]) -> threading.Thread:
@@ -141,22 +150,47 @@ def test_killed_actors_cost_an_interval_each_and_nothing_else(
         assert same(result, search(Slow(), 1, replay=result.migrations))
 
 
+class Held(NamedTuple):
+    """Kills the first of two processes; one started later waits until the second computed `goal`.
+
+    A wait that ends without that leaves the file `given_up`.
+    """
+
+    log: str
+    processes: tuple[int, ...]
+    goal: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        victim, survivor = self.processes
+        if os.getpid() == victim:
+            os.kill(victim, signal.SIGKILL)
+        if os.getpid() != survivor:
+            self._wait(survivor)
+        return Slow(self.log)(x)
+
+    def _wait(self, survivor: int) -> None:
+        log = Path(self.log)
+        given_up, end = log.parent / "given_up", time.monotonic() + 60
+        while computed_by(survivor, log) < self.goal and not given_up.exists():
+            if time.monotonic() > end:
+                given_up.touch()
+            time.sleep(0.01)
+
+
 @pytest.mark.ray
-def test_an_async_run_that_loses_an_actor_keeps_its_evaluations(
+def test_while_a_lost_actor_restarts_its_islands_go_on_elsewhere(
     ray_session: Any, tmp_path: Path
 ) -> None:
-    def fitness(x: Tensor) -> Tensor:
-        once = tmp_path / "killed"
-        if not once.exists() and len(x) == 20:
-            once.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return Slow()(x)
-
+    log, own_only = tmp_path / "log", 2 * INTERVAL  # the survivor's islands in the first round
+    log.mkdir()
     with RayExecutor(2, num_cpus_per_worker=0.25) as executor:
-        search(Slow(), 1, executor=executor)  # both live
-        result = search(fitness, 3, mode="async", executor=executor)
-    assert (tmp_path / "killed").exists()
-    assert result.n_evals == 12 * INTERVAL
+        processes = tuple(executor.load([0, 1]).map(process_of))
+        result = search(Held(str(log), processes, own_only + INTERVAL), 3, executor=executor)
+    assert len(set(processes)) == 2
+    assert not (tmp_path / "given_up").exists()
+    assert computed_by(processes[1], log) > own_only
+    assert computed_by(processes[0], log) == 0
+    assert same(result, search(Slow(), 3))
 
 
 @pytest.mark.ray

@@ -34,12 +34,12 @@ def skewed_interval(
 ) -> tuple[float, float, float]:
     """Ends of an interval with the skewness of the estimate taken in, and its standard error.
 
-    With k = (third central moment of the estimate) / s^2, s the standard error times Student's
-    over the normal quantile at the number of rows with weight and event, z the normal quantile,
-    the ends are value + (z^2 / 3 + 1 / 6) k -+ z sqrt(s^2 + z^2 k^2 / 4): the second-order center
-    of Hall 1992 (for a Poisson count also Cai 2005), under the root the width of the score
-    interval, which stays open where no rewarded row was seen. For that case k includes one unseen
-    event of typical size: the sizes of rewards from all rows, the weights from the weights.
+    With k = (third central moment of the estimate) / s^2, s the standard error put right for
+    leverage (see `_carrying`) times Student's over the normal quantile at the number of rows with
+    weight and event, z the normal quantile, the ends are value + (z^2 / 3 + 1 / 6) k -+
+    z sqrt(s^2 + z^2 k^2 / 4): the second-order center of Hall 1992 (for a Poisson count also Cai
+    2005), under the root the width of the score interval, which stays open where no rewarded row,
+    or no other one, was seen. For that case k includes one unseen event, see `_unseen_event`.
 
     Args:
         value: estimate.
@@ -64,12 +64,24 @@ def skewed_interval(
     spread = second + unseen[0]
     k = (third + unseen[1]) / spread / n if spread > 0 else 0.0
     size = max(3.0, groups / n * effective_size(moments, side))
-    # two coefficients were fitted to the same rows
-    variance = second * groups / (groups - 1) / n**2 * size / (size - 2.0)
+    variance = second * groups / (groups - 1) / n**2
+    carrying = max(4.0, groups / n * _carrying(moments, side))
     events = max(3.0, size * _share_of_events(moments))
+    widened = carrying / (carrying - 2.0) * student_factor(level, events)
     z = float(norm.ppf(0.5 + level / 2))
-    ends = skewed_ends(value, variance * student_factor(level, events), k, z)
+    ends = skewed_ends(value, variance * widened, k, z)
     return *ends, float(np.sqrt(variance))
+
+
+def _carrying(moments: Moments, side: int) -> float:
+    """(sum v^2)^2 / sum v^4 of the weights v: how few rows carry the variance.
+
+    Fitted coefficients make the influence of the row i too small by its leverage, about
+    v_i^2 / sum v^2; with squares put right by 1 / (1 - leverage)^2 (HC3 of MacKinnon and White
+    1985) the variance grows by about 1 + 2 sum v^4 / (sum v^2)^2.
+    """
+    _, squares, _, fourths = moments.weights[side].tolist()
+    return float(squares**2 / fourths) if fourths > 0 else float(moments.n)
 
 
 def student_factor(level: float, size: float) -> float:
@@ -80,13 +92,13 @@ def student_factor(level: float, size: float) -> float:
 
 
 def skewed_ends(
-    value: float, variance: float, k: float, z: float, least: float = 0.0
+    value: float, variance: float, k: float, z: float, least: float = 0.0, trust: float = 1.0
 ) -> tuple[float, float]:
     """Value + (z^2 / 3 + 1 / 6) k -+ z sqrt(variance + z^2 k^2 / 4), at least up to the value.
 
-    Under the root |k| counts as at least `least`.
+    Under the root |k| counts as at least `least`; the shift of the center is `trust` times that.
     """
-    center = value + (z * z / 3.0 + 1.0 / 6.0) * k
+    center = value + (z * z / 3.0 + 1.0 / 6.0) * k * trust
     half = z * float(np.sqrt(variance + (z * max(abs(k), least)) ** 2 / 4.0))
     return min(value, center - half), max(value, center + half)
 
@@ -96,24 +108,42 @@ def _share_of_events(moments: Moments) -> float:
 
     With skewness g it is 4 / (4 + g^2); of a reward of 0 or 1 at rate p, 4 p (1 - p).
     """
-    one, two, three = (moments.rewards / moments.n).tolist()
-    central = two - one * one
-    if central <= 1e-12 * two:
-        return 1.0
-    third: float = three - 3.0 * one * two + 2.0 * one * one * one
-    return float(4.0 / (4.0 + third * third / (central * central * central)))
+    second, third = _rewards_around(moments, float(moments.rewards[0] / moments.n))
+    return 4.0 / (4.0 + third * third / second**3) if second > 0 else 1.0
 
 
 def _unseen_event(moments: Moments, side: int) -> tuple[float, float]:
-    """Second and third power of the contribution of one more rewarded row."""
-    one, two, three = (moments.rewards / moments.n).tolist()
-    central = two - one * one
+    """Second and third power of the contribution of one more row of a rare kind of reward.
+
+    Its size: third over second moment of the log's rewards around their mean or, if larger,
+    around the mean under a policy: where what a policy does is mostly rewarded, the rare kind is
+    a failure.
+    """
+    plan, size = moments.plan, 0.0
+    centers = [float(moments.rewards[0] / moments.n)]
+    for p in (side,) if side < 2 else range(plan.n_policies):
+        weight, reward = moments.total[plan.base(p) : plan.base(p) + 2].tolist()
+        if weight > 0:
+            centers.append(reward / weight)
+    for center in centers:
+        second, third = _rewards_around(moments, center)
+        if abs(third) > abs(size) * second:
+            size = third / second
     _, squares, cubes, fourths = moments.weights[side].tolist()
-    if central <= 1e-12 * two or squares <= 0:
+    if squares <= 0:
         return 0.0, 0.0
-    size = (three - 3.0 * one * two + 2.0 * one**3) / central
     event = size * size * fourths / squares
     return event, event * size * cubes / squares
+
+
+def _rewards_around(moments: Moments, center: float) -> tuple[float, float]:
+    """Mean of (r - center)^2 and of (r - center)^3 in the log; 0, 0 if only rounding."""
+    one, two, three = (moments.rewards / moments.n).tolist()
+    second = two - 2.0 * one * center + center * center
+    if second <= 1e-12 * (two + center * center):
+        return 0.0, 0.0
+    third = three - 3.0 * two * center + 3.0 * one * center**2 - center**3
+    return second, third
 
 
 def reason_to_withhold(moments: Moments, side: int) -> str:

@@ -188,10 +188,24 @@ def _intervals(
         # few users carry most of it where scores are rare and large: Student's at their number
         size = max(3.0, float(np.abs(own).sum()) ** 2 / second) if second > 0 else 3.0
         variance = second * size / (size - 1.0) / n**2 * student_factor(level, size)
-        least = event**3 / max(second + event**2, 1e-300) / n
-        low[k], high[k] = skewed_ends(float(gain[k]), variance, skew, z, least)
+        rare = event**2 / max(second + event**2, 1e-300)
+        trust = _trust(own, third, rare)
+        low[k], high[k] = skewed_ends(float(gain[k]), variance, skew, z, event * rare / n, trust)
         start = end
     return low, high
+
+
+def _trust(own: Floats, third: float, rare: float) -> float:
+    """Share of the center's shift that the third moment of a few heavy rows supports.
+
+    James and Stein's factor, 1 - noise / signal of the third moment; what it takes away is given
+    back as far as hardly any event was seen (`rare` near 1), where one more would shift it anyway.
+    """
+    cubes = own * own * own
+    noise = float(cubes @ cubes)
+    signal = third * third
+    kept = 1.0 - noise / signal if noise < signal else 0.0
+    return kept + (1.0 - kept) * rare
 
 
 def _event(truth: Floats) -> float:

@@ -213,6 +213,15 @@ def test_interval_stays_open_when_no_event_was_seen() -> None:
     assert 2.5 / 500 < found.high < 5.0 / 500  # the rule of three, two-sided
 
 
+def test_interval_stays_open_when_no_failure_was_seen() -> None:
+    n = 1000
+    action = np.arange(n) % 2
+    reward = (action == 1).astype(float)  # half of the log, but all that the policy does
+    found = policy_value(np.ones(n, int), action, reward, np.full(n, 0.5))
+    assert found.value == pytest.approx(1.0, abs=1e-3)
+    assert 2.5 / 500 < 1.0 - found.low < 5.0 / 500
+
+
 @pytest.mark.parametrize("of_arm", [(2.0, 1.0), (0.0, 1.0), (0.0, 0.0)])
 def test_rewards_that_do_not_vary_have_an_automatic_value(of_arm: tuple[float, float]) -> None:
     for seed in range(20):

@@ -53,3 +53,12 @@ def test_few_users_leave_the_curve_without_interval() -> None:
     curve = gain_curve(value, cost, scores, groups=np.arange(n) % 99)
     assert curve.at(0.5)[1:] == (-np.inf, np.inf)
     assert np.isfinite(gain_curve(value, cost, scores, groups=np.arange(n) % 100).low).all()
+
+
+def test_one_heavy_row_hardly_moves_the_interval_to_its_side() -> None:
+    n = 2000
+    rng = np.random.default_rng(2)
+    scores = np.column_stack([np.zeros(n), rng.normal(1.0, 1.0, n)])
+    scores[0, 1] = 40.0  # half of the variance, all of the third moment
+    gain, low, high = gain_curve(rng.random((n, 1)) + 1.0, np.ones((n, 1)), scores).at(1.0)
+    assert 0.8 < (high - gain) / (gain - low) < 1.25

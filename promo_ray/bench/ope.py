@@ -76,7 +76,7 @@ def errors(n_logs: int) -> Iterator[dict[str, Any]]:
         for log in logs:
             for name, estimates in found.items():
                 estimates.append(policy_value(**log.arguments, q_hat=log.q_hat, method=name))
-            low = lower_bound(**log.arguments, q_hat=log.q_hat).low
+            low = lower_bound(**log.arguments, x=log.x).low
             bounds.append((low, *_bernstein(log)))
         error = {
             name: float(np.sqrt(np.mean([(e.value - truth) ** 2 for e in estimates]))) / truth

@@ -25,9 +25,8 @@ from scipy import sparse
 
 from promo_ray.errors import DataError
 from promo_ray.evaluation.checks import check_level
-from promo_ray.evaluation.off_policy_log import Rows, log_rows
+from promo_ray.evaluation.off_policy_log import Rows, log_rows, user_order
 from promo_ray.evaluation.policy_value import PolicyEstimate
-from promo_ray.seeding import stream
 
 Floats = NDArray[np.float64]
 
@@ -40,7 +39,7 @@ _N_TRIED = 20_000  # users seen last, on whom bets are tried
 
 
 class _Users(NamedTuple):
-    """Sums over the rows of each user, `(g,)`: rows, w r, w q - q(pi), w - 1, q(pi), largest w."""
+    """Of each user, `(g,)`: rows; sums of w r, w q - q(pi), w - 1, q(pi), largest w; range of q."""
 
     size: Floats
     gain: Floats
@@ -48,13 +47,15 @@ class _Users(NamedTuple):
     weight: Floats
     mean: Floats
     reach: Floats
+    least: Floats
+    largest: Floats
 
     def part(self, rows: slice) -> _Users:
         return _Users(*(c[rows] for c in self))
 
-    def room(self, t: float, h: float, extremes: Floats) -> Floats:
+    def room(self, t: float, h: float) -> Floats:
         """How far t (w q - q(pi)) + h (w - 1) can lie above 0."""
-        worst = max(0.0, float((t * extremes).max()) + h)
+        worst = np.maximum(0.0, np.maximum(t * self.least, t * self.largest) + h)
         return np.maximum(0.0, self.reach * worst - h * self.size - t * self.mean)
 
 
@@ -82,16 +83,16 @@ def lower_bound(
 ) -> PolicyEstimate:
     """Lower bound on the mean reward per row under a policy, guaranteed at any sample size.
 
-    The guarantee holds for a `q_hat` of models that saw none of these users (zeros are one). The
-    model that is cross-fitted here without `q_hat` learns a user's prediction from users bet on
-    later, so that the bound then holds only as far as a few others move the prediction little.
+    The guarantee needs a model that does not know what comes: a `q_hat` of models that saw none of
+    these users (zeros are one). The model that is fitted here without `q_hat` is one: it predicts
+    each user from users that were bet on before, anew whenever their number has doubled.
 
     Args:
         policy_probs: see `policy_value`.
         action: see `policy_value`.
         reward: see `policy_value`; none may lie below `least_reward`.
         propensity: see `policy_value`.
-        x: see `policy_value`; a model fitted with it is cross-fitted, see above.
+        x: see `policy_value`; features of the model that is fitted here.
         q_hat: see `policy_value`; it narrows the bound. The guarantee needs models that saw none
             of these users; any such model is valid, however wrong.
         groups: see `policy_value`; users are taken as independent, their rows need not be.
@@ -112,7 +113,10 @@ def lower_bound(
     check_level(level)
     if max_weight is not None and not max_weight >= 0:
         raise DataError(f"must be >= 0; got {max_weight!r}", where="max_weight")
-    rows = log_rows((policy_probs,), action, reward, propensity, x, q_hat, True, groups, seed)
+    rows = log_rows(
+        (policy_probs,), action, reward, propensity, x, q_hat, True, groups, seed,
+        is_sequential=True,
+    )  # fmt: skip
     n, name, inf = len(rows.reward), "betting", float("inf")
     if rows.n_missing:
         text = f"propensities are missing in {rows.n_missing} of {n + rows.n_missing} rows"
@@ -129,9 +133,8 @@ def lower_bound(
         text = f"must be at least every weight; got {max_weight:g}, a weight is {weight.max():g}"
         raise DataError(text, where="max_weight")
     users = _users(rows, np.broadcast_to(ceiling, n), least_reward, seed)
-    extremes = np.array([rows.least_model, rows.largest_model])
     log_odds = -float(np.log1p(-level))
-    bets = _choose_bets(users, extremes, log_odds)
+    bets = _choose_bets(users, log_odds)
     low = _largest_refuted(users, bets, log_odds)
     value = float(users.gain.sum() / n) + least_reward
     ess = float(weight.sum() ** 2 / max(weight @ weight, 1e-300))
@@ -160,7 +163,7 @@ def _ceiling(policy: Any, propensity: ArrayLike | None, rows: Rows) -> Floats:
 
 
 def _users(rows: Rows, ceiling: Floats, least_reward: float, seed: int) -> _Users:
-    """Users in an order drawn at random, so that no trend of the log favors a bet."""
+    """Users in the order in which they are bet on."""
     side, n = rows.sides[0], len(rows.reward)
     columns: list[Floats] = [
         np.ones(n),
@@ -170,16 +173,19 @@ def _users(rows: Rows, ceiling: Floats, least_reward: float, seed: int) -> _User
         side.model,
         ceiling,
     ]
+    least, largest = rows.least_model, rows.largest_model
     if rows.groups is not None:
         size = int(rows.groups.max()) + 1
         columns = [np.asarray(np.bincount(rows.groups, c, size), np.float64) for c in columns]
-        is_there = columns[0] > 0  # users all of whose rows were left out
-        columns = [c[is_there] for c in columns]
-    order = stream(seed, "lower_bound").permutation(len(columns[0]))
+        least, largest = np.full(size, np.inf), np.full(size, -np.inf)
+        np.minimum.at(least, rows.groups, rows.least_model)
+        np.maximum.at(largest, rows.groups, rows.largest_model)
+    columns += [least, largest]
+    order = user_order(len(least), seed)
     return _Users(*(c[order] for c in columns))
 
 
-def _choose_bets(users: _Users, extremes: Floats, log_odds: float) -> _Bets:
+def _choose_bets(users: _Users, log_odds: float) -> _Bets:
     """Controls and bet of each user, from the users before."""
     n = len(users.size)
     ends = np.unique(np.geomspace(max(8, n // 50), n, _N_ROUNDS).astype(np.int64))
@@ -191,28 +197,24 @@ def _choose_bets(users: _Users, extremes: Floats, log_odds: float) -> _Bets:
         part = slice(start, end)
         if start:
             seen = users.part(slice(max(0, start - _N_TRIED), start))
-            t, h, b, value = _round(moments, start, n, seen, extremes, log_odds)
-            bets.control[part], bets.room[part] = _controls(
-                users.part(part), t, h, b, value, extremes
-            )
+            t, h, b, value = _round(moments, start, n, seen, log_odds)
+            bets.control[part], bets.room[part] = _controls(users.part(part), t, h, b, value)
             bets.size[part] = b
         moments += columns[part].T @ columns[part]
         start = end
     return bets
 
 
-def _controls(
-    users: _Users, t: float, h: float, b: float, value: float, extremes: Floats
-) -> tuple[Floats, Floats]:
+def _controls(users: _Users, t: float, h: float, b: float, value: float) -> tuple[Floats, Floats]:
     """Controls of users and their room, made smaller where the bet b leaves less room."""
-    room = users.room(t, h, extremes)
+    room = users.room(t, h)
     left = np.maximum(0.0, _SAFETY / b - users.size * value)
-    share = np.minimum(1.0, left / np.maximum(room, 1e-300))
+    share = left / np.maximum(np.maximum(room, left), 1e-300)
     return share * (t * users.model + h * users.weight), share * room
 
 
 def _round(
-    moments: Floats, n_seen: int, n: int, seen: _Users, extremes: Floats, log_odds: float
+    moments: Floats, n_seen: int, n: int, seen: _Users, log_odds: float
 ) -> tuple[float, float, float, float]:
     """Controls t, h, bet b for the next users, and the value, from those seen.
 
@@ -239,11 +241,11 @@ def _round(
             continue
         b = float(np.sqrt(2.0 * log_odds / (n * variance)))
         for factor in _FACTORS[1::2]:
-            distance = _distance(seen, t, h, factor * b, value, extremes, log_odds / n, False)
+            distance = _distance(seen, t, h, factor * b, value, log_odds / n, False)
             best = min(best, (distance, t, h, b))
     _, t, h, b = best
     tried = [
-        (_distance(seen, t, h, factor * b, value, extremes, log_odds / n, True), factor * b)
+        (_distance(seen, t, h, factor * b, value, log_odds / n, True), factor * b)
         for factor in _FACTORS
     ]
     return t, h, min(tried)[1], value
@@ -255,12 +257,11 @@ def _distance(
     h: float,
     b: float,
     value: float,
-    extremes: Floats,
     need: float,
     is_exact: bool,
 ) -> float:
     """How far below the value the bound would lie if all users were like those seen."""
-    own, _ = _controls(seen, t, h, b, value, extremes)
+    own, _ = _controls(seen, t, h, b, value)
     gaps = seen.gain - own - value * seen.size
     if not is_exact:
         return need / b + b * float(gaps @ gaps) / len(gaps) / 2.0

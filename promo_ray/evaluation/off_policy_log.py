@@ -13,14 +13,16 @@ from promo_ray.errors import DataError
 from promo_ray.evaluation.off_policy_estimators import WITHOUT_MODEL, plan_for
 from promo_ray.evaluation.off_policy_moments import Moments, Side, moments_of
 from promo_ray.response.inputs import arms, finite_matrix, finite_vector, group_codes
-from promo_ray.response.nuisance import arm_outcomes
+from promo_ray.response.nuisance import arm_outcomes, fold_mean
 from promo_ray.response.trial import folds_of
+from promo_ray.seeding import stream
 
 Floats = NDArray[np.float64]
 
 _CHUNK_CELLS = 1 << 17  # cells of a policy looked at together: they stay in cache
 _N_FOLDS = 5
 _PRIOR_ROWS = 10.0  # rows by which the mean of an arm is drawn to that of all arms
+_STARTS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)  # shares of the users after which a model is fitted anew
 
 
 class _Model(NamedTuple):
@@ -43,8 +45,8 @@ class Rows(NamedTuple):
         propensity: `(n,)` float64 of the arm taken.
         groups: `(n,)` int64 numbers of users; None if every row is one.
         n_missing: rows left out because their propensity is not known.
-        least_model: smallest predicted reward of any arm in any row; 0 without a model.
-        largest_model: the largest.
+        least_model: `(n,)` float64 smallest predicted reward of any arm; zeros without a model.
+        largest_model: `(n,)` the largest.
     """
 
     reward: Floats
@@ -53,8 +55,8 @@ class Rows(NamedTuple):
     propensity: Floats
     groups: NDArray[np.int64] | None
     n_missing: int
-    least_model: float
-    largest_model: float
+    least_model: Floats
+    largest_model: Floats
 
 
 def log_moments(
@@ -90,8 +92,13 @@ def log_rows(
     has_model: bool,
     groups: ArrayLike | None,
     seed: int,
+    *,
+    is_sequential: bool = False,
 ) -> Rows:
     """Checked rows; arguments as in `policy_value`, `has_model` False leaves `q_hat` out.
+
+    A model that is fitted here predicts each user from other folds, or, if `is_sequential`, from
+    users before it in the order of `user_order`; the first ones then get zeros.
 
     Raises:
         DataError: bad shape or value, the argument named.
@@ -108,14 +115,16 @@ def log_rows(
     codes = None if groups is None else group_codes(groups, n)
     model = None
     if has_model:
-        model = _model(x, q_hat, taken, rewards, codes, n_arms, seed)
+        model = _model(x, q_hat, taken, rewards, codes, n_arms, seed, is_sequential)
     is_known = np.isfinite(chance)
-    sides, own, (least, largest) = _sides(
+    sides, own, least, largest = _sides(
         checked, names, taken, np.where(is_known, chance, 1.0), model, n_arms
     )
     n_missing = n - int(is_known.sum())
     if n_missing:
-        rewards, own, chance = rewards[is_known], own[is_known], chance[is_known]
+        rewards, own, chance, least, largest = (
+            column[is_known] for column in (rewards, own, chance, least, largest)
+        )
         sides = tuple(Side(s.weight[is_known], s.model[is_known]) for s in sides)
         codes = None if codes is None else codes[is_known]
     return Rows(rewards, own, sides, chance, codes, n_missing, least, largest)
@@ -173,6 +182,11 @@ def _propensities(values: ArrayLike | None, taken: NDArray[np.int64], n_arms: in
     return array
 
 
+def user_order(n_users: int, seed: int) -> NDArray[np.int64]:
+    """Users in an order drawn at random, so that no trend of the log favors a bet."""
+    return stream(seed, "lower_bound").permutation(n_users)
+
+
 def _model(
     x: ArrayLike | None,
     q_hat: ArrayLike | None,
@@ -181,6 +195,7 @@ def _model(
     codes: NDArray[np.int64] | None,
     n_arms: int,
     seed: int,
+    is_sequential: bool,
 ) -> _Model:
     n = len(rewards)
     if q_hat is not None:
@@ -189,16 +204,58 @@ def _model(
             raise DataError(f"must be ({n}, {n_arms}) numbers; got {q.shape}", where="q_hat")
         return _Model(q, None)
     users = np.arange(n) if codes is None else codes
-    if x is not None:
-        features = finite_matrix(x, "x", n)
+    features = None if x is None else finite_matrix(x, "x", n)
+    if is_sequential:
+        part = _parts(users, seed)
+        if features is None:
+            return _means_of_arms(taken, rewards, part, n_arms, len(_STARTS) + 1, True)
+        return _Model(_learned_before(features, taken, rewards, part, n_arms), None)
+    if features is not None:
         return _Model(arm_outcomes(features, taken, rewards, users, n_arms, seed=seed), None)
     folds = folds_of(users, n, _N_FOLDS, seed)
-    place = folds * n_arms + taken
-    count = np.bincount(place, minlength=_N_FOLDS * n_arms).reshape(_N_FOLDS, n_arms)
-    total = np.bincount(place, weights=rewards, minlength=_N_FOLDS * n_arms).reshape(count.shape)
-    count, total = count.sum(axis=0) - count, total.sum(axis=0) - total
+    return _means_of_arms(taken, rewards, folds, n_arms, _N_FOLDS, False)
+
+
+def _parts(users: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Part of the order that the user of each row is in: `_STARTS` divide it."""
+    n_users = int(users.max()) + 1
+    place = np.empty(n_users, dtype=np.int64)
+    place[user_order(n_users, seed)] = np.arange(n_users)
+    return np.searchsorted(np.array(_STARTS) * n_users, place, side="right")[users]
+
+
+def _means_of_arms(
+    taken: NDArray[np.int64],
+    rewards: Floats,
+    part: NDArray[np.int64],
+    n_arms: int,
+    n_parts: int,
+    is_sequential: bool,
+) -> _Model:
+    """Mean reward of each arm in the other parts or, if sequential, the parts before."""
+    place = part * n_arms + taken
+    count = np.bincount(place, minlength=n_parts * n_arms).reshape(n_parts, n_arms)
+    total = np.bincount(place, weights=rewards, minlength=n_parts * n_arms).reshape(count.shape)
+    if is_sequential:
+        count, total = (np.vstack([0 * c[:1], c.cumsum(axis=0)[:-1]]) for c in (count, total))
+    else:
+        count, total = count.sum(axis=0) - count, total.sum(axis=0) - total
     mean = total.sum(axis=1, keepdims=True) / np.maximum(1, count.sum(axis=1, keepdims=True))
-    return _Model((total + _PRIOR_ROWS * mean) / (count + _PRIOR_ROWS), folds)
+    return _Model((total + _PRIOR_ROWS * mean) / (count + _PRIOR_ROWS), part)
+
+
+def _learned_before(
+    x: Floats, taken: NDArray[np.int64], rewards: Floats, part: NDArray[np.int64], n_arms: int
+) -> Floats:
+    """`(n, n_arms)` mean reward of each arm by models of the parts before; zeros in the first."""
+    found = np.zeros((len(rewards), n_arms))
+    for k in range(1, len(_STARTS) + 1):
+        own, seen = part == k, part < k
+        if own.any() and seen.any():
+            weight = np.ones(int(seen.sum()))
+            model = fold_mean(x[seen], taken[seen], rewards[seen], weight, n_arms)
+            found[own] = model.model.predict(x[own])[:, None] + model.shifts
+    return found
 
 
 def _sides(
@@ -208,12 +265,11 @@ def _sides(
     chance: Floats,
     model: _Model | None,
     n_arms: int,
-) -> tuple[tuple[Side, ...], Floats, tuple[float, float]]:
-    """Weights and model values of each policy; prediction for the arm taken; range of all."""
+) -> tuple[tuple[Side, ...], Floats, Floats, Floats]:
+    """Weights and model values of each policy; predictions: of the arm taken, least, largest."""
     n = len(taken)
     sides = tuple(Side(np.empty(n), np.zeros(n)) for _ in policies)
-    own = np.zeros(n)
-    extremes = [0.0, 0.0] if model is None else [np.inf, -np.inf]
+    own, least, largest = np.zeros((3, n))
     step = max(1, _CHUNK_CELLS // n_arms)
     for start in range(0, n, step):
         chunk = slice(start, min(n, start + step))
@@ -221,16 +277,15 @@ def _sides(
         rows = np.arange(len(arm))
         q = None if model is None else model.rows(chunk)
         if q is not None:
-            low, high = float(q.min()), float(q.max())
-            if not np.isfinite(high - low):
+            least[chunk], largest[chunk] = q.min(axis=1), q.max(axis=1)
+            if not np.isfinite(largest[chunk] - least[chunk]).all():
                 raise DataError("must be finite", where="q_hat")
-            extremes = [min(extremes[0], low), max(extremes[1], high)]
             own[chunk] = q[rows, arm]
         for policy, name, side in zip(policies, names, sides, strict=False):
             probs, mean = _chunk(policy, chunk, name, start, arm, q, n_arms)
             side.weight[chunk] = probs / chance[chunk]
             side.model[chunk] = mean
-    return sides, own, (extremes[0], extremes[1])
+    return sides, own, least, largest
 
 
 def _chunk(

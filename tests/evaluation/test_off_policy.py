@@ -24,7 +24,7 @@ from promo_ray.evaluation import (
     stream_policy_value,
 )
 from promo_ray.evaluation.checks import Check
-from promo_ray.evaluation.off_policy_log import log_moments
+from promo_ray.evaluation.off_policy_log import log_moments, log_rows, user_order
 from promo_ray.evaluation.off_policy_moments import CUTS, cut_weights
 from promo_ray.evaluation.off_policy_path import path_value
 from promo_ray.evaluation.policy_value import METHODS
@@ -328,6 +328,29 @@ def test_lower_bound_knows_the_ceiling_of_each_row() -> None:
 
 def _thrice(log: dict[str, Any]) -> dict[str, Any]:
     return {k: np.repeat(v, 3, axis=0) for k, v in log.items()}
+
+
+@pytest.mark.parametrize("has_features", [False, True])
+def test_model_of_the_bound_knows_nothing_of_users_to_come(has_features: bool) -> None:
+    n, rng = 600, np.random.default_rng(4)
+    user = rng.permutation(np.arange(n) % 200)
+    x = rng.normal(size=(n, 2)) if has_features else None
+    action, chance = rng.integers(0, 3, n), np.full(n, 1 / 3)
+    policy, reward = np.full((n, 3), 1 / 3), rng.random(n)
+
+    def predicted(reward: np.ndarray) -> np.ndarray:
+        rows = log_rows(
+            (policy,), action, reward, chance, x, None, True, user, 0, is_sequential=True
+        )  # fmt: skip
+        return rows.sides[0].model
+
+    place = np.argsort(user_order(200, 0))[user]
+    before = predicted(reward)
+    assert (before[place < 12] == 0).all()
+    for cut in (13, 40, 90, 150):
+        after = predicted(np.where(place >= cut, reward + 5.0, reward))
+        assert (after[place <= cut] == before[place <= cut]).all()
+    assert (after != before).any() == (cut < 100)
 
 
 def test_lower_bound_counts_a_user_once() -> None:

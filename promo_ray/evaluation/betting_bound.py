@@ -188,7 +188,7 @@ def _users(rows: Rows, ceiling: Floats, least_reward: float, seed: int) -> _User
 def _choose_bets(users: _Users, log_odds: float) -> _Bets:
     """Controls and bet of each user, from the users before."""
     n = len(users.size)
-    ends = np.unique(np.geomspace(max(8, n // 50), n, _N_ROUNDS).astype(np.int64))
+    ends = np.unique(np.geomspace(max(8, n // 100), n, _N_ROUNDS).astype(np.int64))
     columns = np.column_stack([users.gain, users.weight, users.model, users.size])
     moments = np.zeros((4, 4))
     bets = _Bets(np.zeros(n), np.zeros(n), np.zeros(n))

@@ -346,8 +346,8 @@ def test_model_of_the_bound_knows_nothing_of_users_to_come(has_features: bool) -
 
     place = np.argsort(user_order(200, 0))[user]
     before = predicted(reward)
-    assert (before[place < 12] == 0).all()
-    for cut in (13, 40, 90, 150):
+    assert (before[place < 3] == 0).all()
+    for cut in (4, 40, 90, 150):
         after = predicted(np.where(place >= cut, reward + 5.0, reward))
         assert (after[place <= cut] == before[place <= cut]).all()
     assert (after != before).any() == (cut < 100)

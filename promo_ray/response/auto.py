@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from promo_ray.errors import ConfigError
 from promo_ray.execution.threads import single_threaded
 from promo_ray.registry import build, register
+from promo_ray.response.additive import Additive
 from promo_ray.response.dr_learner import pseudo_scores
 from promo_ray.response.effects import Effects, Learner
 from promo_ray.response.moderated import Moderated
@@ -104,8 +105,8 @@ class Auto:
         min_z: evidence, in standard errors, below which the simpler answer is taken.
     """
 
-    candidates: tuple[str, ...] = ("proportional", "s", "x", "moderated")
-    prior: tuple[float, ...] = (0.5, 1 / 6, 1 / 6, 1 / 6)
+    candidates: tuple[str, ...] = ("proportional", "s", "x", "moderated", "additive")
+    prior: tuple[float, ...] = (0.5, 0.125, 0.125, 0.125, 0.125)
     pull: float = 0.3
     min_z: float = 1.0
 
@@ -214,9 +215,11 @@ def _targets(trial: Trial, mean: Mean) -> Floats:
 
 
 def _learned(name: str, trial: Trial, mean: Mean) -> Effects:
-    """Effects of a candidate; the one that starts from the mean outcome is handed it."""
+    """Effects of a candidate; those that start from the mean outcome are handed it."""
     learner: Learner = build("response", {"method": name})
-    return learner.learn(trial, mean) if isinstance(learner, Moderated) else learner.learn(trial)
+    if isinstance(learner, Moderated | Additive):
+        return learner.learn(trial, mean)
+    return learner.learn(trial)
 
 
 def _sentence(arm: int, names: tuple[str, ...], verdict: Verdict) -> str:

@@ -8,6 +8,7 @@ from planted_trials import trial
 
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.registry import methods
+from promo_ray.response.additive import relevant
 from promo_ray.response.auto import Auto, slope_z
 from promo_ray.response.boosting import Boosting
 from promo_ray.response.features import Encoder
@@ -16,7 +17,9 @@ from promo_ray.response.response_models import RESPONSE_MODELS, response_scores
 from promo_ray.response.stacking import stack_toward
 from promo_ray.response.uplift_model import UpliftModel
 
-LEARNERS = ("s", "t", "x", "r", "dr", "linear_dr", "class_transform", "forest", "moderated")
+LEARNERS = (
+    "s", "t", "x", "r", "dr", "linear_dr", "class_transform", "forest", "moderated", "additive",
+)  # fmt: skip
 # class_transform divides whole outcomes by the shares, so its noise is several times larger.
 WORST = {"class_transform": 1.3, "forest": 0.7, "s": 0.6}
 
@@ -65,6 +68,46 @@ def test_moderated_finds_one_shift_of_the_log_odds() -> None:
     x, arm, y, effect = _flags(8000, 12, "dogs")
     found = UpliftModel("moderated", n_folds=2).fit(x, arm, y, np.full(8000, 0.5)).predict(x)[:, 1]
     assert np.corrcoef(found, effect)[0, 1] > 0.7  # proportional alone: 0
+
+
+def test_additive_bends_and_leaves_out_what_has_no_say() -> None:
+    rng = np.random.default_rng(14)
+    x, arm = rng.normal(size=(6000, 30)), rng.integers(0, 2, 6000)
+    effect = x[:, 0] ** 2 - 1.0  # no line finds it
+    y = x[:, 1] + arm * effect + 3.0 * rng.normal(size=6000)
+    model = UpliftModel("additive", n_folds=2).fit(x, arm, y, np.full(6000, 0.5))
+    assert np.corrcoef(model.predict(x)[:, 1], effect)[0, 1] > 0.9
+    moved = x.copy()
+    moved[:, 2:] = rng.normal(size=(6000, 28))
+    change = model.predict(moved)[:, 1] - model.predict(x)[:, 1]
+    # 115 free coefficients would scatter by 6 sqrt(115 / 6000) = 0.83 around the effect.
+    assert change.std() < 0.4
+
+
+def test_additive_knows_no_effect_of_an_outcome_that_never_varies() -> None:
+    rng = np.random.default_rng(15)
+    x, arm = rng.normal(size=(500, 2)), rng.integers(0, 2, 500)
+    for level in (0.0, 1.0):
+        model = UpliftModel("additive", n_folds=2)
+        model.fit(x, arm, np.full(500, level), np.full(500, 0.5))
+        np.testing.assert_allclose(model.predict(x), 0.0, atol=1e-9)
+
+
+def test_shrinkage_of_each_group_is_what_its_own_size_asks_for() -> None:
+    n, size, noise = 1000.0, 200, 4.0
+    rng = np.random.default_rng(16)
+    spread = np.repeat([0.2, 0.05, 0.0], size)
+    least_squares = spread * rng.normal(size=3 * size) + (noise / n) ** 0.5 * rng.normal(
+        size=3 * size
+    )
+    group = np.repeat(np.arange(3), size)
+    found = relevant(n * np.eye(3 * size), n * least_squares, noise, group)
+    for g in (0, 1):  # orthogonal columns: the evidence is largest at mean square - noise / n
+        own = least_squares[group == g]
+        left = 1.0 - noise / n / (own**2).mean()
+        np.testing.assert_allclose(found[group == g], left * own, rtol=0.1)
+    assert np.abs(found[group == 2]).max() < 0.2 * np.abs(least_squares[group == 2]).max()
+    assert (relevant(np.zeros((2, 2)), np.zeros(2), 1.0, np.zeros(2, dtype=np.int64)) == 0).all()
 
 
 def test_forest_draws_from_the_seed_of_the_model() -> None:

@@ -22,7 +22,8 @@ Floats = NDArray[np.float64]
 _CHUNK_CELLS = 1 << 17  # cells of a policy looked at together: they stay in cache
 _N_FOLDS = 5
 _PRIOR_ROWS = 10.0  # rows by which the mean of an arm is drawn to that of all arms
-_STARTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)  # shares of the users after which a model is fitted anew
+# shares of the users after which a model is fitted anew
+_STARTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 
 
 class _Model(NamedTuple):

@@ -36,11 +36,14 @@ class Curves:
         scale: expected outcome and standardized features.
         level: `(m,)` float64 outcome units.
         coef: `(m, 4 d + 4)` float64 of the columns of `_curves`, outcome units.
+        variance: `(m,)` float64 posterior mean of the variance of effects over the rows of the
+            fit, outcome units squared: that of the curves and what is not known of them.
     """
 
     scale: Scale
     level: Floats
     coef: Floats
+    variance: Floats
 
     def predict(self, x: Floats) -> Floats:
         """`(n, m)` float64 effects in outcome units."""
@@ -85,11 +88,19 @@ class Additive:
         weighted = columns * weight[:, None]
         gram, sides = weighted.T @ columns, weighted.T @ (targets - level)
         noise = weight @ (targets - level) ** 2 / len(weight)
-        coef = np.stack([relevant(gram, *own, feature) for own in zip(sides.T, noise, strict=True)])
-        return Curves(scale=scale, level=level - coef @ center, coef=coef)
+        found = [relevant(gram, *own, feature) for own in zip(sides.T, noise, strict=True)]
+        coef = np.stack([own for own, _ in found])
+        share = trial.weight / trial.weight.sum()
+        columns -= share @ columns
+        spread = (columns * share[:, None]).T @ columns
+        variance = [float(own @ spread @ own + np.vdot(spread, error)) for own, error in found]
+        level -= coef @ center
+        return Curves(scale=scale, level=level, coef=coef, variance=np.array(variance))
 
 
-def relevant(gram: Floats, side: Floats, noise: float, group: NDArray[np.int64]) -> Floats:
+def relevant(
+    gram: Floats, side: Floats, noise: float, group: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
     """Bayesian regression with a prior variance per group that the data settle.
 
     Expectation and maximization of the evidence over the variances (Dempster, Laird and Rubin
@@ -102,17 +113,18 @@ def relevant(gram: Floats, side: Floats, noise: float, group: NDArray[np.int64])
         group: `(p,)` int64 in [0, groups); the columns of a group share a variance.
 
     Returns:
-        `(p,)` float64 posterior mean of the coefficients.
+        `(p,)` float64 posterior mean of the coefficients, `(p, p)` float64 their covariance.
     """
     unit = float(np.diag(gram).mean())
     if noise * unit <= 0:
-        return np.zeros(len(side))
+        return np.zeros(len(side)), np.zeros_like(gram)
     precision, size = np.full(len(side), _START * unit / noise), np.bincount(group)
     for _ in range(_STEPS):
         spread = np.linalg.inv(gram / noise + np.diag(precision))
         square = (spread @ side / noise) ** 2 + np.diag(spread)
         precision = (size / np.bincount(group, square))[group]
-    return np.asarray(np.linalg.solve(gram / noise + np.diag(precision), side / noise))
+    spread = np.linalg.inv(gram / noise + np.diag(precision))
+    return np.asarray(spread @ side / noise), np.asarray(spread)
 
 
 def _curves(scale: Scale, x: Floats, baseline: Floats) -> Floats:

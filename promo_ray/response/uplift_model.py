@@ -6,10 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
 
 from promo_ray.errors import ConfigError, DataError
+from promo_ray.execution.threads import single_threaded
 from promo_ray.numerics.tree_ensemble import TreeEnsemble
 from promo_ray.registry import build
+from promo_ray.response.additive import Additive
 from promo_ray.response.arm_choice import ArmRule, choose_rule
 from promo_ray.response.auto import Auto, AutoEffects
 from promo_ray.response.boosting import Boosting
@@ -78,6 +81,7 @@ class UpliftModel:
         self.n_arms = 0
         self._fit: _Fitted | None = None
         self._halves: tuple[_Half, ...] = ()
+        self._unsaid = np.zeros(1)
 
     def fit(
         self,
@@ -157,11 +161,12 @@ class UpliftModel:
     def predict_interval(self, x: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
         """Interval of each effect.
 
-        The learner and the expected discount are fitted again on 20 halves of the users; the
-        spread of a half around the whole is the standard error (half-sampling; Politis and Romano
-        1994), weights of a stack held fixed. It tells how far another sample of users would have
-        led, not what the learner cannot express: damping pulls single users toward the average.
-        The first call takes the fits.
+        Two errors are added up. How far another sample of users would have led: the learner and
+        the expected discount are fitted again on 20 halves of the users; the spread of a half
+        around the whole is the standard error (half-sampling; Politis and Romano 1994), weights
+        of a stack held fixed. How far effects vary beyond what the learner says, because it damps
+        or cannot express them: their variance as learner `additive` estimates it, less the
+        variance of the predicted effects. The first call takes the fits.
 
         Args:
             x: `(n, d)` features as in `fit`.
@@ -177,10 +182,11 @@ class UpliftModel:
         fitted = self._fitted()
         if not self._halves:
             self._halves = tuple(self._half(fitted, b) for b in range(_N_HALVES))
+            self._unsaid = _unsaid(fitted)
         features = fitted.encoder.transform(x)
         value = self._net(features, fitted.effects.predict(features), fitted.cost)
         draws = (self._net(features, h.effects.predict(features), h.cost) for h in self._halves)
-        reach = half_width(value, draws, level)
+        reach = np.hypot(half_width(value, draws, level), norm.ppf(0.5 + level / 2) * self._unsaid)
         return value - reach, value + reach
 
     def rule(self, cost: ArrayLike | None = None, level: float = 0.95) -> ArmRule:
@@ -293,6 +299,17 @@ class UpliftModel:
                 own = with_arm(features, np.full(len(features), arm), self.n_arms)
                 found[:, arm] = np.maximum(cost.predict(own), 0.0)
         return found
+
+
+def _unsaid(fitted: _Fitted) -> Floats:
+    """`(n_arms,)` standard deviation of effects that the predicted ones leave out; 0 of control."""
+    trial = fitted.trial
+    found = fitted.effects.predict(trial.x)
+    found = found - np.average(found, axis=0, weights=trial.weight)
+    said = np.average(found**2, axis=0, weights=trial.weight)
+    with single_threaded():
+        variance = Additive().learn(trial).variance
+    return np.append(0.0, np.sqrt(np.maximum(0.0, variance - said)))
 
 
 def _weights(sample_weight: ArrayLike | None, n: int) -> Floats:

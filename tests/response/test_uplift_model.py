@@ -207,3 +207,19 @@ def test_real_trial_is_ranked_better_than_by_chance() -> None:
         found = qini(score[inside, offer], arm[inside] == offer, visit[inside], n_boot=100)
         assert found.value > least
         assert offer == 1 or found.low > 0
+
+
+def test_interval_holds_effects_that_the_learner_cannot_express() -> None:
+    rng = np.random.default_rng(21)
+    x, arm = rng.normal(size=(4000, 3)), rng.integers(0, 2, 4000)
+    chance, reaction = np.full(4000, 0.5), x[:, 0] + np.abs(x[:, 1])
+    widths = []
+    for effect in (reaction, np.full(4000, reaction.mean())):
+        y = x[:, 2] + arm * effect + rng.normal(size=4000)
+        model = UpliftModel("constant", n_folds=2).fit(x, arm, y, chance)
+        low, high = model.predict_interval(x)
+        assert ((low[:, 1] <= effect) & (effect <= high[:, 1])).mean() > 0.9
+        assert (high[:, 0] == 0.0).all()
+        widths.append(float((high - low)[:, 1].mean()))
+    assert widths[0] > 2 * 1.96 * reaction.std() * 0.9
+    assert widths[1] < 0.4 * widths[0]

@@ -85,7 +85,8 @@ def lower_bound(
 
     The guarantee needs a model that does not know what comes: a `q_hat` of models that saw none of
     these users (zeros are one). The model that is fitted here without `q_hat` is one: it predicts
-    each user from users that were bet on before, anew whenever their number has doubled.
+    each user from users before it in the order of bets, zeros for the first 1/64 of them, then
+    anew whenever their number has doubled.
 
     Args:
         policy_probs: see `policy_value`.
@@ -101,7 +102,7 @@ def lower_bound(
         max_weight: ceiling on importance weights. If None: with all propensities given the
             largest possible in the row, else largest policy probability of the row / smallest
             propensity in the log, which assumes that no arm had a smaller one.
-        seed: order of the users, and folds of the model.
+        seed: order of the users.
 
     Returns:
         Estimate with the bound in `low`; `high` is infinity, `value` the mean that was bet on.

@@ -63,9 +63,10 @@ def skewed_interval(
     second = max(0.0, second)
     spread = second + unseen[0]
     k = (third + unseen[1]) / spread / n if spread > 0 else 0.0
-    size = max(3.0, groups / n * effective_size(moments, side))
+    users = effective_users(moments, side)
+    size = max(3.0, min(groups / n * effective_size(moments, side), users))
     variance = second * groups / (groups - 1) / n**2
-    carrying = max(4.0, groups / n * _carrying(moments, side))
+    carrying = max(4.0, min(groups / n * _carrying(moments, side), users))
     events = max(3.0, size * _share_of_events(moments))
     widened = carrying / (carrying - 2.0) * student_factor(level, events)
     z = float(norm.ppf(0.5 + level / 2))

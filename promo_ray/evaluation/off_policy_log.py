@@ -255,7 +255,9 @@ def _learned_before(
         if own.any() and seen.any():
             weight = np.ones(int(seen.sum()))
             model = fold_mean(x[seen], taken[seen], rewards[seen], weight, n_arms)
-            found[own] = model.model.predict(x[own])[:, None] + model.shifts
+            count = np.bincount(taken[seen], minlength=n_arms)
+            shifts = model.shifts * count / (count + _PRIOR_ROWS)
+            found[own] = model.model.predict(x[own])[:, None] + shifts
     return found
 
 

@@ -83,11 +83,14 @@ class Additive:
         feature = np.tile(np.arange(trial.x.shape[1] + 1), 1 + len(_CENTERS))
         scores = pseudo_scores(trial._replace(outcome=winsorize(trial.outcome)), mean)
         targets = scores[:, 1:] - scores[:, :1]
-        center, level = (np.average(own, axis=0, weights=weight) for own in (columns, targets))
+        center, middle = (np.average(own, axis=0, weights=weight) for own in (columns, targets))
         columns -= center
+        targets -= middle
         weighted = columns * weight[:, None]
-        gram, sides = weighted.T @ columns, weighted.T @ (targets - level)
-        noise = weight @ (targets - level) ** 2 / len(weight)
+        gram, sides = weighted.T @ columns, weighted.T @ targets
+        noise = weight @ targets**2 / len(weight) * _rows_per_user(targets, weight, trial.user)
+        raw = pseudo_scores(trial, mean)  # heavy tails are cut for the curves alone
+        level = np.average(raw[:, 1:] - raw[:, :1], axis=0, weights=weight)
         found = [relevant(gram, *own, feature) for own in zip(sides.T, noise, strict=True)]
         coef = np.stack([own for own, _ in found])
         share = trial.weight / trial.weight.sum()
@@ -96,6 +99,16 @@ class Additive:
         variance = [float(own @ spread @ own + np.vdot(spread, error)) for own, error in found]
         level -= coef @ center
         return Curves(scale=scale, level=level, coef=coef, variance=np.array(variance))
+
+
+def _rows_per_user(targets: Floats, weight: Floats, user: NDArray[np.int64]) -> Floats:
+    """`(m,)` float64 >= 1: how many rows of a user tell as much as one, were they alike."""
+    own = targets * weight[:, None]
+    sums = np.stack([np.bincount(user, column) for column in own.T])
+    squares = (own**2).sum(axis=0)
+    return np.asarray(
+        np.maximum(1.0, (sums**2).sum(axis=1) / np.where(squares > 0, squares, np.inf))
+    )
 
 
 def relevant(

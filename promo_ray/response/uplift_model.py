@@ -164,9 +164,10 @@ class UpliftModel:
         Two errors are added up. How far another sample of users would have led: the learner and
         the expected discount are fitted again on 20 halves of the users; the spread of a half
         around the whole is the standard error (half-sampling; Politis and Romano 1994), weights
-        of a stack held fixed. How far effects vary beyond what the learner says, because it damps
-        or cannot express them: their variance as learner `additive` estimates it, less the
-        variance of the predicted effects. The first call takes the fits.
+        of a stack held fixed. How far effects (before the discount) vary beyond what the learner
+        says, because it damps or cannot express them: their variance as learner `additive`
+        estimates it, less that of the predicted effects. Both count errors of the fit, so
+        intervals are rather too wide. The first call takes the fits.
 
         Args:
             x: `(n, d)` features as in `fit`.
@@ -181,8 +182,8 @@ class UpliftModel:
         """
         fitted = self._fitted()
         if not self._halves:
-            self._halves = tuple(self._half(fitted, b) for b in range(_N_HALVES))
             self._unsaid = _unsaid(fitted)
+            self._halves = tuple(self._half(fitted, b) for b in range(_N_HALVES))
         features = fitted.encoder.transform(x)
         value = self._net(features, fitted.effects.predict(features), fitted.cost)
         draws = (self._net(features, h.effects.predict(features), h.cost) for h in self._halves)

@@ -267,3 +267,16 @@ def test_bad_row_weights_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         UpliftModel("t").fit(data.x, data.arm, data.outcome, sample_weight=np.zeros(300))
     assert caught.value.where == "sample_weight"
+
+
+def test_additive_counts_a_user_once_however_many_their_rows() -> None:
+    data, n = trial(1500, 17), 1500
+    alone = UpliftModel("additive", n_folds=2)
+    alone.fit(data.x, data.arm, data.outcome, data.propensity, groups=np.arange(n))
+    again = UpliftModel("additive", n_folds=2)
+    rows = np.repeat(np.arange(n), 4)
+    again.fit(data.x[rows], data.arm[rows], data.outcome[rows], data.propensity[rows], groups=rows)
+    assert alone._fit is not None
+    assert again._fit is not None
+    one, four = alone._fit.effects.variance, again._fit.effects.variance
+    np.testing.assert_allclose(four, one, rtol=0.1)

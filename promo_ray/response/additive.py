@@ -88,7 +88,7 @@ class Additive:
         targets -= middle
         weighted = columns * weight[:, None]
         gram, sides = weighted.T @ columns, weighted.T @ targets
-        noise = weight @ targets**2 / len(weight) * _rows_per_user(targets, weight, trial.user)
+        noise = weight @ targets**2 / len(weight) * rows_per_user(targets, weight, trial.user)
         raw = pseudo_scores(trial, mean)  # heavy tails are cut for the curves alone
         level = np.average(raw[:, 1:] - raw[:, :1], axis=0, weights=weight)
         found = [relevant(gram, *own, feature) for own in zip(sides.T, noise, strict=True)]
@@ -101,7 +101,7 @@ class Additive:
         return Curves(scale=scale, level=level, coef=coef, variance=np.array(variance))
 
 
-def _rows_per_user(targets: Floats, weight: Floats, user: NDArray[np.int64]) -> Floats:
+def rows_per_user(targets: Floats, weight: Floats, user: NDArray[np.int64]) -> Floats:
     """`(m,)` float64 >= 1: how many rows of a user tell as much as one, were they alike."""
     own = targets * weight[:, None]
     sums = np.stack([np.bincount(user, column) for column in own.T])

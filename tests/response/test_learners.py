@@ -8,7 +8,7 @@ from planted_trials import trial
 
 from promo_ray.errors import ConfigError, DataError
 from promo_ray.registry import methods
-from promo_ray.response.additive import relevant
+from promo_ray.response.additive import relevant, rows_per_user
 from promo_ray.response.auto import Auto, slope_z
 from promo_ray.response.boosting import Boosting
 from promo_ray.response.features import Encoder
@@ -269,14 +269,10 @@ def test_bad_row_weights_are_refused() -> None:
     assert caught.value.where == "sample_weight"
 
 
-def test_additive_counts_a_user_once_however_many_their_rows() -> None:
-    data, n = trial(1500, 17), 1500
-    alone = UpliftModel("additive", n_folds=2)
-    alone.fit(data.x, data.arm, data.outcome, data.propensity, groups=np.arange(n))
-    again = UpliftModel("additive", n_folds=2)
-    rows = np.repeat(np.arange(n), 4)
-    again.fit(data.x[rows], data.arm[rows], data.outcome[rows], data.propensity[rows], groups=rows)
-    assert alone._fit is not None
-    assert again._fit is not None
-    one, four = alone._fit.effects.variance, again._fit.effects.variance
-    np.testing.assert_allclose(four, one, rtol=0.1)
+def test_rows_of_a_user_that_are_alike_tell_as_much_as_one() -> None:
+    target = np.random.default_rng(17).normal(size=(50, 2))
+    user, four = np.arange(50), np.repeat(np.arange(50), 4)
+    np.testing.assert_allclose(rows_per_user(target[four], np.ones(200), four), 4.0)
+    np.testing.assert_allclose(rows_per_user(target, np.ones(50), user), 1.0)
+    both = np.concatenate([target, -target])  # a user's rows that cancel tell no less than others
+    np.testing.assert_allclose(rows_per_user(both, np.ones(100), np.concatenate([user, user])), 1.0)

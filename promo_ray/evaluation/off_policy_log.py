@@ -46,7 +46,8 @@ class Rows(NamedTuple):
         propensity: `(n,)` float64 of the arm taken.
         groups: `(n,)` int64 numbers of users; None if every row is one.
         n_missing: rows left out because their propensity is not known.
-        least_model: `(n,)` float64 smallest predicted reward of any arm; zeros without a model.
+        least_model: `(n,)` float64 smallest predicted reward of any arm; zeros without a model or
+            if the rows are not sequential.
         largest_model: `(n,)` the largest.
     """
 
@@ -119,7 +120,7 @@ def log_rows(
         model = _model(x, q_hat, taken, rewards, codes, n_arms, seed, is_sequential)
     is_known = np.isfinite(chance)
     sides, own, least, largest = _sides(
-        checked, names, taken, np.where(is_known, chance, 1.0), model, n_arms
+        checked, names, taken, np.where(is_known, chance, 1.0), model, n_arms, is_sequential
     )
     n_missing = n - int(is_known.sum())
     if n_missing:
@@ -268,6 +269,7 @@ def _sides(
     chance: Floats,
     model: _Model | None,
     n_arms: int,
+    needs_range: bool,
 ) -> tuple[tuple[Side, ...], Floats, Floats, Floats]:
     """Weights and model values of each policy; predictions: of the arm taken, least, largest."""
     n = len(taken)
@@ -280,9 +282,10 @@ def _sides(
         rows = np.arange(len(arm))
         q = None if model is None else model.rows(chunk)
         if q is not None:
-            least[chunk], largest[chunk] = q.min(axis=1), q.max(axis=1)
-            if not np.isfinite(largest[chunk] - least[chunk]).all():
+            if not (np.isfinite(q.min()) and np.isfinite(q.max())):
                 raise DataError("must be finite", where="q_hat")
+            if needs_range:
+                least[chunk], largest[chunk] = q.min(axis=1), q.max(axis=1)
             own[chunk] = q[rows, arm]
         for policy, name, side in zip(policies, names, sides, strict=False):
             probs, mean = _chunk(policy, chunk, name, start, arm, q, n_arms)

@@ -8,11 +8,11 @@ capital by 1 + b (z - s m), s rows of the user, z the sum over them of
 whose mean is s times the value for any t, h and q fixed before. b, t, h are chosen from users seen
 before; t and h are made smaller for a user whose weights could be so large (by the policy's
 probabilities, not by the arm taken) that a factor could turn negative. If the value is at most m,
-the capital has mean at most 1, so it exceeds 1 / alpha with probability at most alpha (Markov);
-every m where it does is ruled out. No normal approximation; only the lower end of the rewards and
-a ceiling on the weights are assumed. Sources: Waudby-Smith and Ramdas 2024 (betting);
-Karampatziakis, Langford and Mineiro 2020 (w - 1 as a second bet); Waudby-Smith et al. 2022 (doubly
-robust increments).
+the capital is a nonnegative supermartingale, so it ever reaches 1 / alpha with probability at most
+alpha (Ville); every m where it does after any user, not only after the last, is ruled out. No
+normal approximation; only the lower end of the rewards and a ceiling on the weights are assumed.
+Sources: Waudby-Smith and Ramdas 2024 (betting); Karampatziakis, Langford and Mineiro 2020 (w - 1
+as a second bet); Waudby-Smith et al. 2022 (doubly robust increments).
 """
 
 from __future__ import annotations
@@ -273,12 +273,13 @@ def _distance(
 
 
 def _largest_refuted(users: _Users, bets: _Bets, log_odds: float) -> float:
-    """Largest m at which the capital has reached 1 / alpha; it falls as m grows."""
+    """Largest m at which the capital has ever reached 1 / alpha; it falls as m grows."""
     increments = users.gain - bets.control
 
     def log_capital(m: float) -> float:
         limit = _SAFETY / np.maximum(bets.room + users.size * m, 1e-300)
-        return float(np.log1p(np.minimum(bets.size, limit) * (increments - users.size * m)).sum())
+        gains = np.minimum(bets.size, limit) * (increments - users.size * m)
+        return float(np.log1p(gains).cumsum().max())
 
     low, high = 0.0, max(0.0, float(users.gain.sum() / users.size.sum()))
     if log_capital(low) < log_odds:

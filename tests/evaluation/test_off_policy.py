@@ -23,6 +23,7 @@ from promo_ray.evaluation import (
     release_gate,
     stream_policy_value,
 )
+from promo_ray.evaluation.betting_bound import _Bets, _largest_refuted, _Users
 from promo_ray.evaluation.checks import Check
 from promo_ray.evaluation.off_policy_log import log_moments, log_rows, user_order
 from promo_ray.evaluation.off_policy_moments import CUTS, cut_weights
@@ -351,6 +352,15 @@ def test_model_of_the_bound_knows_nothing_of_users_to_come(has_features: bool) -
         after = predicted(np.where(place >= cut, reward + 5.0, reward))
         assert (after[place <= cut] == before[place <= cut]).all()
     assert (after != before).any() == (cut < 100)
+
+
+def test_evidence_once_enough_rules_a_value_out_whatever_comes_later() -> None:
+    n, later = 50, np.zeros(5)
+    column = np.concatenate([np.ones(n), later])
+    zero, one = np.zeros(n + len(later)), np.ones(n + len(later))
+    users = _Users(one, column, zero, zero, zero, one, zero, zero)
+    bound = _largest_refuted(users, _Bets(zero, zero, 0.5 * one), float(np.log(20.0)))
+    assert bound == pytest.approx(1.0 - 2.0 * (20.0 ** (1.0 / n) - 1.0), abs=1e-9)
 
 
 def test_lower_bound_counts_a_user_once() -> None:

@@ -9,10 +9,10 @@ whose mean is s times the value for any t, h and q fixed before. b, t, h are cho
 before; t and h are made smaller for a user whose weights could be so large (by the policy's
 probabilities, not by the arm taken) that a factor could turn negative. If the value is at most m,
 the capital is a nonnegative supermartingale, so it ever reaches 1 / alpha with probability at most
-alpha (Ville); every m where it does after any user, not only after the last, is ruled out. No
-normal approximation; only the lower end of the rewards and a ceiling on the weights are assumed.
-Sources: Waudby-Smith and Ramdas 2024 (betting); Karampatziakis, Langford and Mineiro 2020 (w - 1
-as a second bet); Waudby-Smith et al. 2022 (doubly robust increments).
+alpha (Ville); every m where it does so after any of the last users is ruled out. No normal
+approximation; only the lower end of the rewards and a ceiling on the weights are assumed. Sources:
+Waudby-Smith and Ramdas 2024 (betting); Karampatziakis, Langford and Mineiro 2020 (w - 1 as a
+second bet); Waudby-Smith et al. 2022 (doubly robust increments).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _SAFETY = 0.9  # share of the largest bet that keeps factors positive
 _SHARES = (1.0, 0.7, 0.4, 0.2, 0.0)  # of the best controls: large ones force small bets
 _FACTORS = (0.4, 0.6, 0.8, 1.0, 1.25, 1.6)  # of the bet that is best for small bets
 _N_TRIED = 20_000  # users seen last, on whom bets are tried
+_LAST = 0.1  # share of the users after each of whom the capital counts: more spends more of alpha
 
 
 class _Users(NamedTuple):
@@ -273,13 +274,17 @@ def _distance(
 
 
 def _largest_refuted(users: _Users, bets: _Bets, log_odds: float) -> float:
-    """Largest m at which the capital has ever reached 1 / alpha; it falls as m grows."""
+    """Largest m at which the capital reached 1 / alpha after any of the last users.
+
+    The capital falls as m grows, after each of them.
+    """
     increments = users.gain - bets.control
+    first = int((1.0 - _LAST) * len(increments))
 
     def log_capital(m: float) -> float:
         limit = _SAFETY / np.maximum(bets.room + users.size * m, 1e-300)
         gains = np.minimum(bets.size, limit) * (increments - users.size * m)
-        return float(np.log1p(gains).cumsum().max())
+        return float(np.log1p(gains).cumsum()[first:].max())
 
     low, high = 0.0, max(0.0, float(users.gain.sum() / users.size.sum()))
     if log_capital(low) < log_odds:

@@ -119,6 +119,7 @@ class UpliftModel:
         folds = folds_of(groups, n, self.n_folds, self.random_state)
         y = finite_vector(outcome, "outcome", n)
         discount = None if cost is None else finite_vector(cost, "cost", n)
+        _check_folds(arm, folds, n_arms)
         if propensity is None:
             known = estimate_propensity(features, arm, folds, n_arms)
         else:
@@ -136,7 +137,6 @@ class UpliftModel:
             n_folds=self.n_folds,
             seed=self.random_state,
         )
-        _check_folds(trial)
         own_cost = None if discount is None else _fit_cost(trial)
         self._fit = _Fitted(method, encoder, method.learn(trial), own_cost, trial)
         self.n_arms, self._halves = n_arms, ()
@@ -266,7 +266,7 @@ class UpliftModel:
         for again in range(_MAX_DRAWS):
             stream = f"{name}.{again}" if again else name
             half = fitted.trial.rows(half_of(fitted.trial.user, self.random_state, stream))
-            if _arm_left_out(half) is None:
+            if _arm_left_out(half.arm, half.folds, half.n_arms) is None:
                 return half
         raise DataError(
             f"must hold every arm in more users for an interval; of {_MAX_DRAWS} halves of the "
@@ -322,21 +322,20 @@ def _weights(sample_weight: ArrayLike | None, n: int) -> Floats:
     return np.asarray(found / found.mean())
 
 
-def _check_folds(trial: Trial) -> None:
+def _check_folds(arm: NDArray[np.int64], folds: NDArray[np.int64], n_arms: int) -> None:
     """Every fold must leave all arms to the rest, or its rows cannot be predicted."""
-    lost = _arm_left_out(trial)
+    lost = _arm_left_out(arm, folds, n_arms)
     if lost is not None:
-        raise DataError(
-            f"must hold every arm outside each fold; arm {lost[0]} is missing outside fold "
-            f"{lost[1]}",
-            where="treatment",
-        )
+        text = f"every arm outside each fold of users; arm {lost[0]} is missing outside {lost[1]}"
+        raise DataError(f"must hold {text}", where="treatment")
 
 
-def _arm_left_out(trial: Trial) -> tuple[int, int] | None:
+def _arm_left_out(
+    arm: NDArray[np.int64], folds: NDArray[np.int64], n_arms: int
+) -> tuple[int, int] | None:
     """An arm that no row outside a fold has, and that fold; None if there is none."""
-    for fold in range(trial.n_folds):
-        rest = np.bincount(trial.arm[trial.folds != fold], minlength=trial.n_arms)
+    for fold in np.unique(folds).tolist():
+        rest = np.bincount(arm[folds != fold], minlength=n_arms)
         if not rest.all():
             return int(rest.argmin()), fold
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import platform
 import shutil
@@ -31,6 +30,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+BENCHMARKS = (
+    "ab", "allocation", "allocation_gpu", "design", "islands", "offers", "online", "ope",
+    "optimizers", "optimizers_gpu", "simulator", "uplift",
+)  # fmt: skip
 _HELP = {
     "run": "Run the whole line; finished stages are not run again.",
     "ingest": "Read, check and shard the data of a shop, or simulate one.",
@@ -92,12 +95,13 @@ def simulate(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="Benchmark, for example allocation.")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}.")],
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, about a minute.")] = False,
 ) -> None:
     """Measure against named baselines in the same run; prints one JSON record per line."""
-    if importlib.util.find_spec(f"promo_ray.bench.{name}") is None:
-        sys.stderr.write(f"error: benchmark must exist in promo_ray.bench; got {name!r}\n")
+    if name not in BENCHMARKS:
+        known = ", ".join(BENCHMARKS)
+        sys.stderr.write(f"error: benchmark must be one of {known}; got {name!r}\n")
         raise typer.Exit(2)
     for record in importlib.import_module(f"promo_ray.bench.{name}").run(quick=quick):
         sys.stdout.write(json_line(record) + "\n")

@@ -10,7 +10,7 @@ from market_cases import MESSAGE, QUARTER, TENTH, everybody, offers, plain
 
 from promo_ray.data.market.events import purchases_of
 from promo_ray.data.market.households import households_of
-from promo_ray.data.market.shared import stock_of
+from promo_ray.data.market.shared import shared_by
 from promo_ray.errors import DataError
 
 
@@ -156,7 +156,25 @@ def test_a_shared_stock_makes_controls_pay_for_the_treated() -> None:
             assert change.sum() < 0
             by_day = told.totals.units
             sold_before = by_day.cumsum(axis=0) - by_day
-            assert not by_day[sold_before >= stock_of(market.config, 1500)].any()
+            assert not by_day[sold_before >= shared_by(market.config, 1500).units].any()
+
+
+def test_a_shared_budget_ends_the_offers_of_all() -> None:
+    half = np.arange(1500) % 2
+    spent = {}
+    for budget in (0.0, 1.0):
+        market = plain(1500, redeem_rate=0.99, discount_budget=budget)
+        ids, menu = market.user_ids(), offers(QUARTER)
+        alone, all_of_them = market.replay(ids, menu, half), market.replay(ids, menu, half * 0 + 1)
+        by_day = all_of_them.totals.discount
+        before = by_day.cumsum() - by_day
+        spent[budget] = [r.actual.discount[half == 1, 1].sum() for r in (alone, all_of_them)]
+        is_over = before >= 150_000 if budget else np.zeros(len(by_day), bool)
+        assert is_over.any() == bool(budget)
+        assert not by_day[is_over].any()
+        assert by_day[~is_over].any()
+    assert spent[0.0][0] == spent[0.0][1]
+    assert spent[1.0][0] > spent[1.0][1]
 
 
 def test_bundles_ask_for_both_items_and_amounts_stop_at_the_basket() -> None:

@@ -20,6 +20,7 @@ from promo_ray.config import parse
 from promo_ray.data.adapters.hillstrom import Hillstrom
 from promo_ray.data.market import replay
 from promo_ray.data.market.config import MarketConfig
+from promo_ray.data.market.events import purchases_of
 from promo_ray.data.market.households import Population, households_of
 from promo_ray.data.market.simulator import MarketSimulator
 from promo_ray.errors import ConfigError, DataError
@@ -32,11 +33,17 @@ def _bytes(result: replay.Result) -> bytes:
     return b"".join(np.ascontiguousarray(t).tobytes() for t in tables)
 
 
-@pytest.mark.parametrize("tightness", [0.0, 1.5])
+@pytest.mark.parametrize(("tightness", "budget"), [(0.0, 0.0), (1.5, 0.0), (0.0, 0.05)])
 def test_any_sharding_and_chunking_gives_the_same_bytes(
-    tightness: float, monkeypatch: pytest.MonkeyPatch
+    tightness: float, budget: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    market = small(41, referral_strength=0.5, stock_tightness=tightness, lag_days=2.0)
+    market = small(
+        41,
+        referral_strength=0.5,
+        stock_tightness=tightness,
+        discount_budget=budget,
+        lag_days=2.0,
+    )
     ids, menu = market.user_ids(), market.past_offers()
     arm = np.arange(41) % (menu.num_rows + 1)
     whole = _bytes(market.replay(ids, menu, arm))
@@ -44,6 +51,18 @@ def test_any_sharding_and_chunking_gives_the_same_bytes(
         assert _bytes(replace(market, n_shards=n_shards).replay(ids, menu, arm)) == whole
     monkeypatch.setattr(replay, "CHUNK", 13)
     assert _bytes(market.replay(ids, menu, arm)) == whole
+
+
+def test_events_hold_what_the_replay_sold_when_users_share() -> None:
+    market = small(80, referral_strength=1.0, stock_tightness=1.5, discount_budget=0.05)
+    ids, menu = market.user_ids(), market.past_offers()
+    arm = np.arange(80) % (menu.num_rows + 1)
+    rows = purchases_of(market.world(menu), ids, arm, None)
+    is_campaign = rows["day"] >= 0
+    units = np.zeros((market.config.horizon_days, market.config.n_items), np.int64)
+    where = rows["day"][is_campaign], rows["item"][is_campaign]
+    np.add.at(units, where, rows["units"][is_campaign])
+    assert np.array_equal(units, market.replay(ids, menu, arm).totals.units)
 
 
 def test_a_user_is_the_same_in_any_company() -> None:

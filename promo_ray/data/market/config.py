@@ -80,6 +80,8 @@ class MarketConfig:
         referral_strength: log lift of the visit rate if all friends are contacted.
         n_friends: friends of a user, in [1, 50].
         stock_tightness: usual demand over the shared stock of an item; 0 = without limit.
+        discount_budget: what offers may give away to all users together, currency units per user;
+            once a day ends beyond it no offer is redeemed anymore; 0 = without limit.
         covariate_weight: share of the variance of traits that a real population explains.
         control_share: probability of getting no offer.
         tilt_strength: how far the chances of offers depend on known activity.
@@ -143,6 +145,7 @@ class MarketConfig:
     referral_strength: Strength = 0.0
     n_friends: Annotated[int, Field(ge=1, le=50)] = 5
     stock_tightness: Strength = 0.0
+    discount_budget: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     covariate_weight: Rate = 0.5
     control_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
     tilt_strength: Strength = 0.3

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from promo_ray.artifacts.events import EVENTS
 from promo_ray.data.market.checkout import Lines, sums
-from promo_ray.data.market.day import given_of, step
+from promo_ray.data.market.day import given_of
 from promo_ray.data.market.households import Population
 from promo_ray.data.market.replay import settle
+from promo_ray.data.market.shared import friends_contacted, shared_by, shared_day
 from promo_ray.data.market.world import World
 from promo_ray.seeding import keys_of, uniforms
 
@@ -38,9 +39,13 @@ def purchases_of(
 
     settled = settle(world, user_ids, population, keep)
     state = settled.state.copy()
-    given = given_of(world, settled.homes, arm, np.zeros(len(user_ids), np.float32))
+    friends = friends_contacted(world.config, user_ids, arm)
+    given = given_of(world, settled.homes, arm, friends)
+    left = shared_by(world.config, len(user_ids))
     for day in range(world.config.horizon_days):
-        keep(step(world, settled.homes, given, state, day), day)
+        lines, taken = shared_day(world, settled.homes, given, state, day, left)
+        left = left.less(taken)
+        keep(lines, day)
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
 

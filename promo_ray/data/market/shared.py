@@ -1,6 +1,6 @@
-"""What couples users: friends who talk, and a stock that all of them share.
+"""What couples users: friends who talk, a stock and a budget of discounts that all of them share.
 
-Friends only need to know who is contacted, so shards still run apart. A shared stock is counted
+Friends only need to know who is contacted, so shards still run apart. Stock and budget are counted
 every night: shards advance day by day, their states travel, and no effect of an offer on one user
 is defined without saying what the others got.
 """
@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from promo_ray.data.market.checkout import Lines, sums
 from promo_ray.data.market.config import MarketConfig
 from promo_ray.data.market.day import Given, given_of, step
-from promo_ray.data.market.households import Population
+from promo_ray.data.market.households import Households, Population
 from promo_ray.data.market.replay import Books, Result, Settled, Shard, join, settle
 from promo_ray.data.market.supply import supply_of
 from promo_ray.data.market.world import State, World
@@ -23,6 +24,7 @@ from promo_ray.execution import Resident
 from promo_ray.seeding import keys_of, uniforms
 
 Ints = NDArray[np.int64]
+_NO_LIMIT = 2**62
 
 
 def friends_contacted(
@@ -46,13 +48,53 @@ def friends_contacted(
     return np.asarray((arm[friend] > 0).mean(axis=1), dtype=np.float32)
 
 
-def stock_of(config: MarketConfig, n_users: int) -> Ints:
-    """`(n_items,)` units of the shared stock: usual demand of the horizon over the tightness."""
-    supply, size = supply_of(config), config.items_per_category
-    visits = config.visits_per_week / 7.0 * np.exp(config.visit_spread**2 / 2.0)
-    demand = supply.demand.repeat(size) * np.exp(supply.appeal) * (1.0 + config.extra_units)
-    usual = visits * demand * n_users * config.horizon_days
-    return np.asarray(np.ceil(usual / config.stock_tightness), dtype=np.int64)
+class Left(NamedTuple):
+    """What users share.
+
+    Attributes:
+        units: `(n_items,)` int64 units of each item.
+        cents: discounts of all offers, in cents.
+    """
+
+    units: Ints
+    cents: int
+
+    def less(self, taken: Left) -> Left:
+        """What is left after a day."""
+        return Left(self.units - taken.units, self.cents - taken.cents)
+
+
+def is_shared(config: MarketConfig) -> bool:
+    """Whether users share a limited stock or budget."""
+    return config.stock_tightness > 0.0 or config.discount_budget > 0.0
+
+
+def shared_by(config: MarketConfig, n_users: int) -> Left:
+    """What `n_users` share; of what is not limited, more than they could take.
+
+    The stock is the usual demand of the horizon over the tightness.
+    """
+    units, cents = np.full(config.n_items, _NO_LIMIT), _NO_LIMIT
+    if config.stock_tightness > 0.0:
+        supply, size = supply_of(config), config.items_per_category
+        visits = config.visits_per_week / 7.0 * np.exp(config.visit_spread**2 / 2.0)
+        demand = supply.demand.repeat(size) * np.exp(supply.appeal) * (1.0 + config.extra_units)
+        usual = visits * demand * n_users * config.horizon_days
+        units = np.asarray(np.ceil(usual / config.stock_tightness), dtype=np.int64)
+    if config.discount_budget > 0.0:
+        cents = round(100.0 * config.discount_budget * n_users)
+    return Left(units, cents)
+
+
+def shared_day(
+    world: World, homes: Households, given: Given, state: State, day: int, left: Left
+) -> tuple[Lines, Left]:
+    """Purchases of a day within what is left, and what they took; changes `state` as `step`."""
+    if left.cents <= 0:
+        state.is_redeemed[:] = True
+    lines = step(world, homes, given, state, day, left.units > 0)
+    units = sums(lines.item, lines.units, world.config.n_items)
+    return lines, Left(units, int(lines.off.sum() + lines.order_off.sum()))
 
 
 class _Open(NamedTuple):
@@ -76,17 +118,14 @@ def _begin(
     return _Open(settled, given, settled.state, Books(world.config, settled.homes, windows))
 
 
-def _advance(
-    _shard: Shard, world: World, day: int, shelf: NDArray[np.bool_], at: _Open
-) -> tuple[_Open, Ints]:
+def _advance(_shard: Shard, world: World, day: int, left: Left, at: _Open) -> tuple[_Open, Left]:
     state, books = at.state.copy(), at.books.copy()
-    lines = step(world, at.settled.homes, at.given, state, day, shelf)
+    lines, taken = shared_day(world, at.settled.homes, at.given, state, day, left)
     books.enter(world, lines, day)
-    sold = np.bincount(lines.item, lines.units, world.config.n_items).astype(np.int64)
-    return _Open(at.settled, at.given, state, books), sold
+    return _Open(at.settled, at.given, state, books), taken
 
 
-def replay_shared_stock(
+def replay_shared(
     resident: Resident[Shard],
     world: World,
     scenario: int,
@@ -94,15 +133,15 @@ def replay_shared_stock(
     population: Population | None,
     n_users: int,
 ) -> Result:
-    """One scenario with a stock shared by all users of all shards.
+    """One scenario with a stock and a budget shared by all users of all shards.
 
     Memory grows with the users, as every state is kept from day to day.
     """
-    left = stock_of(world.config, n_users)
+    left = shared_by(world.config, n_users)
     states = resident.map(_begin, world, scenario, windows, population)
     for day in range(world.config.horizon_days):
-        moved = resident.map(_advance, world, day, left > 0, each=states)
+        moved = resident.map(_advance, world, day, left, each=states)
         states = [at for at, _ in moved]
-        for _, sold in moved:
-            left = left - sold
+        for _, taken in moved:
+            left = left.less(taken)
     return join([at.books.close(world, at.given.arm) for at in states])

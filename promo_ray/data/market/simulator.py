@@ -24,7 +24,7 @@ from promo_ray.data.market.config import MarketConfig
 from promo_ray.data.market.events import events_of
 from promo_ray.data.market.households import Population, households_of
 from promo_ray.data.market.replay import Result, Shard, chunks, join, replay_shard, settle
-from promo_ray.data.market.shared import friends_contacted, replay_shared_stock
+from promo_ray.data.market.shared import friends_contacted, is_shared, replay_shared
 from promo_ray.data.market.supply import catalog_table, supply_of
 from promo_ray.data.market.truth import (
     PolicyValue,
@@ -103,7 +103,7 @@ class MarketSimulator:
         """Replay scenarios from the same history with the same draws.
 
         Args:
-            user_ids: users; with interference all who share friends or stock.
+            user_ids: users; with interference all who share friends, stock or budget.
             worlds: one per scenario.
             arms: `(n, n_scenarios)` arm of each user, 0 = control.
             windows: lengths of outcome windows, days; default `window_days` and `horizon_days`.
@@ -139,9 +139,9 @@ class MarketSimulator:
         spans = self.windows(windows)
         resident = (self.executor or SerialExecutor()).load(shards)
         try:
-            if self.config.stock_tightness > 0.0:
+            if is_shared(self.config):
                 return [
-                    replay_shared_stock(resident, w, s, spans, self.population, len(user_ids))
+                    replay_shared(resident, w, s, spans, self.population, len(user_ids))
                     for s, w in enumerate(worlds)
                 ]
             parts = resident.map(replay_shard, tuple(worlds), spans, self.population)

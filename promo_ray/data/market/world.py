@@ -114,7 +114,7 @@ class State:
         last_visit: `(n,)` int64 day.
         stock: `(n, n_categories)` float32 units at home after the last visit.
         reference: `(n, n_categories)` float32 log of the reference price over the list price.
-        is_redeemed: `(n,)` bool the offer was used.
+        is_redeemed: `(n,)` bool the offer was used, or the budget of all offers is spent.
     """
 
     last_visit: Ints

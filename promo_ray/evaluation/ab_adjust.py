@@ -40,7 +40,7 @@ def cuped(outcome: ArrayLike, covariate: ArrayLike, treatment: ArrayLike | None 
             effect does not pass for scatter.
 
     Raises:
-        DataError: bad shape or value, the argument named; fewer than d + 3 users.
+        DataError: bad shape or value, the argument named; fewer than d + n_arms + 2 users.
     """
     y = finite_vector(outcome, "outcome")
     raw = np.asarray(covariate)

@@ -15,7 +15,7 @@ from promo_ray.response.inputs import finite_vector, group_codes
 
 
 class Calibration(NamedTuple):
-    """One entry per bin, bins by rising prediction; every field `(n_bins,)`.
+    """One entry per bin, bins by rising prediction; fields `(n_bins,)` but for the slope.
 
     Attributes:
         n: rows of the bin.

@@ -10,6 +10,7 @@ Sources: Radcliffe 2007; Yadlowsky et al. 2021.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -112,12 +113,11 @@ def qini(
         groups: `(n,)` user of each row; rows are users if None.
         n_boot: resamples; 0 gives NaN for the interval.
         level: level of the interval.
-        seed: seed of the resamples; the same seed pairs the resamples of several scores.
+        seed: seed of the resamples.
     """
     check_level(level)
     ranked = _rank(score, treatment, outcome, propensity, groups, None)
-    draws = [_area(ranked.curve(c)) for c in _resamples(ranked.groups, n_boot, seed)]
-    return _percentiles(_area(ranked.curve()), np.array(draws), level)
+    return _estimate(lambda count: _area(ranked.curve(count)), ranked.groups, n_boot, level, seed)
 
 
 def auuc(
@@ -138,10 +138,12 @@ def auuc(
     """
     check_level(level)
     ranked = _rank(score, treatment, outcome, propensity, groups, None)
-    curves = [ranked.curve(c) for c in _resamples(ranked.groups, n_boot, seed)]
-    draws = [float(np.trapezoid(c.y, c.x)) for c in curves]
-    whole = ranked.curve()
-    return _percentiles(float(np.trapezoid(whole.y, whole.x)), np.array(draws), level)
+
+    def area(count: NDArray[np.float64] | None) -> float:
+        curve = ranked.curve(count)
+        return float(np.trapezoid(curve.y, curve.x))
+
+    return _estimate(area, ranked.groups, n_boot, level, seed)
 
 
 def uplift_at(
@@ -175,8 +177,9 @@ def uplift_at(
         raise DataError(f"must lie in (0, 1]; got {fraction!r}", where="fraction")
     check_level(level)
     ranked = _rank(score, treatment, outcome, propensity, groups, None)
-    draws = [_top(ranked, fraction, c) for c in _resamples(ranked.groups, n_boot, seed)]
-    return _percentiles(_top(ranked, fraction, None), np.array(draws), level)
+    return _estimate(
+        lambda count: _top(ranked, fraction, count), ranked.groups, n_boot, level, seed
+    )
 
 
 def _rank(
@@ -232,16 +235,17 @@ def _top(ranked: _Ranked, fraction: float, count: NDArray[np.float64] | None) ->
     return float(treated @ y / treated.sum() - control @ y / control.sum())
 
 
-def _resamples(groups: NDArray[np.int64], n_boot: int, seed: int) -> list[NDArray[np.float64]]:
-    """Poisson(1) copies of each group, `(n,)` per resample in the order of the rows."""
-    size = int(groups.max()) + 1
-    return [
-        stream(seed, "bootstrap", b).poisson(1.0, size).astype(np.float64)[groups]
-        for b in range(n_boot)
-    ]
-
-
-def _percentiles(value: float, draws: NDArray[np.float64], level: float) -> CurveEstimate:
+def _estimate(
+    measure: Callable[[NDArray[np.float64] | None], float],
+    groups: NDArray[np.int64],
+    n_boot: int,
+    level: float,
+    seed: int,
+) -> CurveEstimate:
+    """A measure of all rows, and its percentiles under Poisson(1) copies `(n,)` of each group."""
+    size, value = int(groups.max()) + 1, measure(None)
+    counts = (stream(seed, "bootstrap", b).poisson(1.0, size) for b in range(n_boot))
+    draws = np.array([measure(count.astype(np.float64)[groups]) for count in counts])
     draws = draws[np.isfinite(draws)]
     if len(draws) < 2:
         return CurveEstimate(value, float("nan"), float("nan"), float("nan"))

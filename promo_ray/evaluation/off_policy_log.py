@@ -81,7 +81,7 @@ def log_moments(
     plan = plan_for(method, len(policies))
     has_model = method not in WITHOUT_MODEL
     rows = log_rows(policies, action, reward, propensity, x, q_hat, has_model, groups, seed)
-    return moments_of(plan, *rows[:6])
+    return moments_of(plan, rows.reward, rows.model, rows.sides, rows.groups, rows.n_missing)
 
 
 def log_rows(

@@ -80,7 +80,6 @@ class Moments(NamedTuple):
             second's (1 if there is none: the policy of the log), and of their difference.
         largest: `(3,)` largest absolute value of the same.
         by_user: `(3,)` sums over users of the squared sum of |v| over the user's rows.
-        smallest_propensity: over rows; infinity for no row.
         n_missing: rows left out because their propensity is not known.
     """
 
@@ -94,7 +93,6 @@ class Moments(NamedTuple):
     weights: Floats
     largest: Floats
     by_user: Floats
-    smallest_propensity: float
     n_missing: int
 
 
@@ -117,7 +115,6 @@ def merge_moments(one: Moments, two: Moments) -> Moments:
         one.weights + two.weights,
         np.maximum(one.largest, two.largest),
         one.by_user + two.by_user,
-        min(one.smallest_propensity, two.smallest_propensity),
         one.n_missing + two.n_missing,
     )
 
@@ -148,7 +145,6 @@ def moments_of(
     reward: Floats,
     model: Floats,
     sides: tuple[Side, ...],
-    propensity: Floats,
     groups: NDArray[np.int64] | None,
     n_missing: int = 0,
 ) -> Moments:
@@ -159,7 +155,6 @@ def moments_of(
         reward: `(n,)` float64.
         model: `(n,)` float64 predicted reward of the arm taken; zeros without a model.
         sides: one per policy.
-        propensity: `(n,)` float64 of the arm taken.
         groups: `(n,)` int64 dense user numbers; None if every row is a user.
         n_missing: rows left out before.
     """
@@ -176,7 +171,6 @@ def moments_of(
         np.array(powers),
         np.array([float(np.abs(v).max(initial=0.0)) for v in compared]),
         np.array([_user_squares(v, groups) for v in compared]),
-        float(propensity.min(initial=np.inf)),
         n_missing,
     )
 

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from promo_ray.registry import register
 from promo_ray.response.boosting import Boosting
-from promo_ray.response.dr_learner import pseudo_scores
+from promo_ray.response.dr_learner import pseudo_effects
 from promo_ray.response.nuisance import (
     OUTCOME_BOOSTING,
     Mean,
-    balancing_weights,
-    cross_fitted_mean,
+    mean_of_trial,
     winsorize,
 )
 from promo_ray.response.relative import Scale
@@ -72,25 +71,21 @@ class Additive:
     def learn(self, trial: Trial, mean: Mean | None = None) -> Curves:
         """See `Learner.learn`; `mean` is the cross-fitted mean outcome if it is at hand."""
         if mean is None:
-            weight, _ = balancing_weights(trial)
-            mean = cross_fitted_mean(
-                trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms, self.outcome
-            )
+            mean = mean_of_trial(trial, self.outcome)
         scale = Scale.fit(trial.x, mean.model, mean.out_of_fold)
         baseline = scale.of_mean(mean.out_of_fold)
         columns = _curves(scale, trial.x, baseline)
         weight = trial.weight / baseline
         feature = np.tile(np.arange(trial.x.shape[1] + 1), 1 + len(_CENTERS))
-        scores = pseudo_scores(trial._replace(outcome=winsorize(trial.outcome)), mean)
-        targets = scores[:, 1:] - scores[:, :1]
+        targets = pseudo_effects(trial._replace(outcome=winsorize(trial.outcome)), mean)
         center, middle = (np.average(own, axis=0, weights=weight) for own in (columns, targets))
         columns -= center
         targets -= middle
         weighted = columns * weight[:, None]
         gram, sides = weighted.T @ columns, weighted.T @ targets
         noise = weight @ targets**2 / len(weight) * rows_per_user(targets, weight, trial.user)
-        raw = pseudo_scores(trial, mean)  # heavy tails are cut for the curves alone
-        level = np.average(raw[:, 1:] - raw[:, :1], axis=0, weights=weight)
+        raw = pseudo_effects(trial, mean)  # heavy tails are cut for the curves alone
+        level = np.average(raw, axis=0, weights=weight)
         found = [relevant(gram, *own, feature) for own in zip(sides.T, noise, strict=True)]
         coef = np.stack([own for own, _ in found])
         share = trial.weight / trial.weight.sum()

@@ -12,10 +12,10 @@ from promo_ray.errors import ConfigError
 from promo_ray.execution.threads import single_threaded
 from promo_ray.registry import build, register
 from promo_ray.response.additive import Additive
-from promo_ray.response.dr_learner import pseudo_scores
+from promo_ray.response.dr_learner import pseudo_effects
 from promo_ray.response.effects import Effects, Learner
 from promo_ray.response.moderated import Moderated
-from promo_ray.response.nuisance import Mean, balancing_weights, cross_fitted_mean
+from promo_ray.response.nuisance import Mean, mean_of_trial
 from promo_ray.response.relative import Scale
 from promo_ray.response.slope import clustered_slope
 from promo_ray.response.stacking import stack_toward
@@ -121,8 +121,8 @@ class Auto:
     def learn(self, trial: Trial) -> AutoEffects:
         """See `Learner.learn`."""
         with single_threaded():
-            mean = _mean(trial)
-            found, targets = self._out_of_fold(trial, mean), _targets(trial, mean)
+            mean = mean_of_trial(trial)
+            found, targets = self._out_of_fold(trial, mean), pseudo_effects(trial, mean)
             scale = Scale.fit(trial.x, mean.model, mean.out_of_fold)
             precision = trial.weight / scale.of_mean(mean.out_of_fold)
             verdicts = tuple(
@@ -139,8 +139,8 @@ class Auto:
         self, trial: Trial, verdicts: tuple[Verdict, ...], mean: Mean | None = None
     ) -> AutoEffects:
         """The stack on other rows with weights that were found before; averages are new."""
-        mean = _mean(trial) if mean is None else mean
-        effects = np.average(_targets(trial, mean), axis=0, weights=trial.weight)
+        mean = mean_of_trial(trial) if mean is None else mean
+        effects = np.average(pseudo_effects(trial, mean), axis=0, weights=trial.weight)
         used = [any(own.weights[k] > 0 for own in verdicts) for k in range(len(self.candidates))]
         parts: list[Effects | None] = []
         centers = np.zeros((len(verdicts), len(self.candidates)))
@@ -201,17 +201,6 @@ def _beyond(stack: Floats, first: Floats, weight: Floats) -> Floats:
     side = weight * first
     size = float(side @ first)
     return stack - first * (float(side @ stack) / size) if size > 0 else stack
-
-
-def _mean(trial: Trial) -> Mean:
-    weight, _ = balancing_weights(trial)
-    return cross_fitted_mean(trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms)
-
-
-def _targets(trial: Trial, mean: Mean) -> Floats:
-    """`(n, m)` float64 doubly robust scores of the arms minus that of control."""
-    scores = pseudo_scores(trial, mean)
-    return np.asarray(scores[:, 1:] - scores[:, :1])
 
 
 def _learned(name: str, trial: Trial, mean: Mean) -> Effects:

@@ -25,7 +25,7 @@ from promo_ray.response.nuisance import FoldMean, Mean, balancing_weights, fold_
 from promo_ray.response.orthogonal import aipw_scores
 from promo_ray.response.relative import Scale
 from promo_ray.response.stacking import solve_ridge
-from promo_ray.response.trial import Trial, check_trial, folds_of
+from promo_ray.response.trial import Trial, arm_left_out, check_trial, folds_of
 from promo_ray.seeding import keys_of, uniforms
 
 Floats = NDArray[np.float64]
@@ -125,13 +125,7 @@ def _sampled(block: TrialBlock, share: float, seed: int) -> TrialBlock:
     names, place = np.unique(block.user, return_inverse=True)
     draws = uniforms(seed, "response.blocks", keys_of(str(u) for u in names.tolist()))[:, 0]
     rows = (draws < share)[place]
-    return TrialBlock(
-        block.x[rows],
-        block.arm[rows],
-        block.outcome[rows],
-        block.propensity[rows],
-        names[place[rows]],
-    )
+    return TrialBlock(*(np.asarray(column)[rows] for column in block))
 
 
 def _joined(rows: Sequence[TrialBlock], n_arms: int, n_folds: int, seed: int) -> Trial:
@@ -139,14 +133,10 @@ def _joined(rows: Sequence[TrialBlock], n_arms: int, n_folds: int, seed: int) ->
     trial = check_trial(
         x, arm, outcome, propensity, groups=user, n_arms=n_arms, n_folds=n_folds, seed=seed
     )
-    for fold in range(n_folds):
-        rest = np.bincount(trial.arm[trial.folds != fold], minlength=n_arms)
-        if not rest.all():
-            raise DataError(
-                f"must hold every arm outside each fold; arm {int(rest.argmin())} is missing "
-                f"outside fold {fold}",
-                where="blocks",
-            )
+    lost = arm_left_out(trial.arm, trial.folds, n_arms)
+    if lost is not None:
+        text = f"every arm outside each fold; arm {lost[0]} is missing outside fold {lost[1]}"
+        raise DataError(f"must hold {text}", where="blocks")
     return trial
 
 

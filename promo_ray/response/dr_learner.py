@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 from promo_ray.numerics.tree_ensemble import TreeEnsemble
 from promo_ray.registry import register
 from promo_ray.response.boosting import Boosting
-from promo_ray.response.nuisance import (
-    OUTCOME_BOOSTING,
-    Mean,
-    balancing_weights,
-    cross_fitted_mean,
-)
+from promo_ray.response.nuisance import OUTCOME_BOOSTING, Mean, mean_of_trial
 from promo_ray.response.orthogonal import aipw_scores
 from promo_ray.response.relative import Scale
 from promo_ray.response.stacking import ridge, stack_weights
@@ -144,11 +139,8 @@ class DrLearner:
             trial: rows; its folds serve nuisances and the choice of weights.
             mean: mean outcome, cross-fitted on the same folds, if it is at hand.
         """
-        balance, _ = balancing_weights(trial)
         if mean is None:
-            mean = cross_fitted_mean(
-                trial.x, trial.arm, trial.outcome, balance, trial.folds, trial.n_arms, self.outcome
-            )
+            mean = mean_of_trial(trial, self.outcome)
         scale = Scale.fit(trial.x, mean.model, mean.out_of_fold)
         baseline = scale.of_mean(mean.out_of_fold)
         z = scale.standardize(trial.x, baseline)
@@ -225,10 +217,12 @@ def pseudo_scores(trial: Trial, mean: Mean) -> Floats:
     return aipw_scores(trial.arm, trial.outcome, trial.propensity, mean.of_arms)
 
 
+def pseudo_effects(trial: Trial, mean: Mean) -> Floats:
+    """`(n, m)` float64 doubly robust scores of the arms minus that of control."""
+    scores = pseudo_scores(trial, mean)
+    return np.asarray(scores[:, 1:] - scores[:, :1])
+
+
 def cross_fitted_scores(trial: Trial, outcome: Boosting = OUTCOME_BOOSTING) -> Floats:
     """`(n, n_arms)` float64 doubly robust scores; nuisances saw no row of the own fold."""
-    weight, _ = balancing_weights(trial)
-    mean = cross_fitted_mean(
-        trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms, outcome
-    )
-    return pseudo_scores(trial, mean)
+    return pseudo_scores(trial, mean_of_trial(trial, outcome))

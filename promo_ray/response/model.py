@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from promo_ray.artifacts.columns import OFFER_TERMS
 from promo_ray.errors import DataError
-from promo_ray.response.dr_learner import CANDIDATES, ArmEffects, DrLearner, pseudo_scores
+from promo_ray.response.dr_learner import CANDIDATES, ArmEffects, DrLearner, pseudo_effects
 from promo_ray.response.inputs import arms, finite_matrix, finite_vector, group_codes, propensities
-from promo_ray.response.nuisance import balancing_weights, cross_fitted_mean
+from promo_ray.response.nuisance import balancing_weights, mean_of_trial
 from promo_ray.response.surface import ResponseSurface, fit_surface
 from promo_ray.response.trial import Trial, folds_of
 from promo_ray.seeding import derive
@@ -55,15 +55,7 @@ class TrialLog(NamedTuple):
 
     def rows(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> TrialLog:
         """The rows where `which` `(n,)` bool holds, or the rows of these numbers."""
-        return TrialLog(
-            self.groups[which],
-            self.x[which],
-            self.basket[which],
-            self.arm[which],
-            self.outcome[which],
-            self.cost[which],
-            self.propensity[which],
-        )
+        return TrialLog(**{name: column[which] for name, column in self._asdict().items()})
 
 
 class EffectEstimate(NamedTuple):
@@ -134,23 +126,19 @@ class ResponseModel:
             is_net: the outcome is net of the discount. It is then learned before discount, where
                 more depth never does less, and the expected discount is taken off.
             scopes: see `fit_surface`.
-            scopes: see `fit_surface`.
 
         Raises:
             DataError: bad shape or value, the column of the log named; no row of control, or
                 fewer than 2 rows per fold.
         """
         trial = trial_of_log(log, offers.num_rows + 1, seed, is_net=is_net)
-        balance, shares = balancing_weights(trial)
-        mean = cross_fitted_mean(
-            trial.x, trial.arm, trial.outcome, balance, trial.folds, trial.n_arms
-        )
+        _, shares = balancing_weights(trial)
+        mean = mean_of_trial(trial)
         own = DrLearner().fit(trial, mean)
         surface = fit_surface(trial, log.basket, offers, mean, scopes)
-        scores = pseudo_scores(trial, mean)
         baseline = own.effects.scale.of_mean(mean.out_of_fold)
         losses = _losses(
-            scores[:, 1:] - scores[:, :1], own.out_of_fold, surface.out_of_fold, 1.0 / baseline
+            pseudo_effects(trial, mean), own.out_of_fold, surface.out_of_fold, 1.0 / baseline
         )
         return cls(
             surface=surface.surface,

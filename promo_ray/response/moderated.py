@@ -14,7 +14,7 @@ from promo_ray.response.nuisance import (
     OUTCOME_BOOSTING,
     Mean,
     balancing_weights,
-    cross_fitted_mean,
+    mean_of_trial,
     winsorize,
 )
 from promo_ray.response.relative import Scale
@@ -76,9 +76,7 @@ class Moderated:
         """See `Learner.learn`; `mean` is the cross-fitted mean outcome if it is at hand."""
         weight, shares = balancing_weights(trial)
         if mean is None:
-            mean = cross_fitted_mean(
-                trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms, self.outcome
-            )
+            mean = mean_of_trial(trial, self.outcome)
         is_binary = bool(np.isin(trial.outcome, (0.0, 1.0)).all())
         scale = Scale.fit(trial.x, mean.model, mean.out_of_fold)
         baseline = scale.of_mean(mean.out_of_fold)

@@ -115,6 +115,14 @@ def cross_fitted_mean(
     return mean_of_folds(x, np.searchsorted(present, folds), parts, whole)
 
 
+def mean_of_trial(trial: Trial, boosting: Boosting = OUTCOME_BOOSTING) -> Mean:
+    """`cross_fitted_mean` of a trial, its arms balanced."""
+    weight, _ = balancing_weights(trial)
+    return cross_fitted_mean(
+        trial.x, trial.arm, trial.outcome, weight, trial.folds, trial.n_arms, boosting
+    )
+
+
 def fold_mean(
     x: Floats,
     arm: NDArray[np.int64],

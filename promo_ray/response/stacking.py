@@ -58,15 +58,15 @@ def ridge(
         sides[fold] = weighted.T @ target[own]
     gram, side = grams.sum(axis=0), sides.sum(axis=0)
     unit = max(float(np.diag(gram).mean()), np.finfo(np.float64).tiny)
-    best: tuple[float, Ridge] | None = None
+    best = np.inf, Ridge(np.zeros(p), np.zeros((n_folds, p)), 0.0)
     for ratio in PENALTY_RATIOS:
         penalty = np.diag(unit * np.where(is_shrunk, ratio, _FREE_RATIO))
         fold_coefs = np.linalg.solve(gram - grams + penalty, (side - sides)[:, :, None])[:, :, 0]
         error = target - np.einsum("np,np->n", design, fold_coefs[folds])
         loss = float(weight @ error**2)
-        if best is None or loss < best[0]:
-            best = (loss, Ridge(solve_ridge(gram, side, ratio, is_shrunk), fold_coefs, ratio))
-    return best[1] if best is not None else Ridge(np.zeros(p), np.zeros((n_folds, p)), 0.0)
+        if loss < best[0]:
+            best = loss, Ridge(solve_ridge(gram, side, ratio, is_shrunk), fold_coefs, ratio)
+    return best[1]
 
 
 def ridge_at(

@@ -11,10 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from promo_ray.errors import ConfigError
+from promo_ray.response.dr_learner import pseudo_effects
 from promo_ray.response.halves import half_of, half_width
 from promo_ray.response.model import TrialLog, trial_of_log
-from promo_ray.response.nuisance import balancing_weights, cross_fitted_mean
-from promo_ray.response.orthogonal import aipw_scores
+from promo_ray.response.nuisance import mean_of_trial
 from promo_ray.response.slope import clustered_slope
 from promo_ray.response.surface import ResponseSurface, SurfaceEffects, fit_surface
 
@@ -93,16 +93,12 @@ class SurfaceEnsemble:
         if n_halves < 2:
             raise ConfigError(f"n_halves must be >= 2; got {n_halves!r}")
         trial = trial_of_log(log, offers.num_rows + 1, seed, is_net=is_net)
-        balance, _ = balancing_weights(trial)
-        mean = cross_fitted_mean(
-            trial.x, trial.arm, trial.outcome, balance, trial.folds, trial.n_arms
-        )
+        mean = mean_of_trial(trial)
         fitted = fit_surface(trial, log.basket, offers, mean, scopes)
         halves = tuple(
             fitted.refit(half_of(trial.user, seed, f"surface.half.{b}")) for b in range(n_halves)
         )
-        scores = aipw_scores(trial.arm, trial.outcome, trial.propensity, mean.of_arms)
-        slope = _slope(fitted.out_of_fold, scores[:, 1:] - scores[:, :1], trial.user)
+        slope = _slope(fitted.out_of_fold, pseudo_effects(trial, mean), trial.user)
         return cls(surface=fitted.surface, halves=halves, slope=slope[0], slope_se=slope[1])
 
     def effects(self, x: Floats, basket: Floats, offers: pa.Table) -> SurfaceEffects:

@@ -104,9 +104,8 @@ class _Trees(NamedTuple):
             table[tree, node] = values
             return torch.from_numpy(table).to(device)
 
-        own = np.arange(len(tree)) - trees.offset[tree]
-        left = np.where(is_leaf, own, trees.left)
-        right = np.where(is_leaf, own, trees.right)
+        left = np.where(is_leaf, node, trees.left)
+        right = np.where(is_leaf, node, trees.right)
         return cls(
             spread(np.maximum(trees.feature, 0).astype(np.int64)),
             spread(trees.threshold),

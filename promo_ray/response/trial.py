@@ -87,13 +87,23 @@ def folds_of(groups: ArrayLike | None, n: int, n_folds: int, seed: int) -> NDArr
     return np.asarray((draws * n_folds).astype(np.int64)[codes])
 
 
+def arm_left_out(
+    arm: NDArray[np.int64], folds: NDArray[np.int64], n_arms: int
+) -> tuple[int, int] | None:
+    """An arm that no row outside a fold has, and that fold; None if there is none."""
+    for fold in np.unique(folds).tolist():
+        rest = np.bincount(arm[folds != fold], minlength=n_arms)
+        if not rest.all():
+            return int(rest.argmin()), fold
+    return None
+
+
 def check_trial(
     x: ArrayLike,
     treatment: ArrayLike,
     outcome: ArrayLike,
     propensity: ArrayLike,
     *,
-    cost: ArrayLike | None = None,
     groups: ArrayLike | None = None,
     n_arms: int | None = None,
     n_folds: int = 5,
@@ -112,7 +122,7 @@ def check_trial(
         x=features,
         arm=arm,
         outcome=finite_vector(outcome, "outcome", n),
-        cost=np.zeros(n) if cost is None else finite_vector(cost, "cost", n),
+        cost=np.zeros(n),
         propensity=propensities(propensity, "propensity", arm, k),
         weight=np.ones(n),
         folds=folds_of(groups, n, n_folds, seed),

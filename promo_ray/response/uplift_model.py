@@ -23,7 +23,7 @@ from promo_ray.response.halves import half_of, half_width
 from promo_ray.response.inputs import arms, finite_vector, group_codes, propensities
 from promo_ray.response.nuisance import estimate_propensity
 from promo_ray.response.s_learner import with_arm
-from promo_ray.response.trial import Trial, folds_of
+from promo_ray.response.trial import Trial, arm_left_out, folds_of
 
 Floats = NDArray[np.float64]
 
@@ -266,7 +266,7 @@ class UpliftModel:
         for again in range(_MAX_DRAWS):
             stream = f"{name}.{again}" if again else name
             half = fitted.trial.rows(half_of(fitted.trial.user, self.random_state, stream))
-            if _arm_left_out(half.arm, half.folds, half.n_arms) is None:
+            if arm_left_out(half.arm, half.folds, half.n_arms) is None:
                 return half
         raise DataError(
             f"must hold every arm in more users for an interval; of {_MAX_DRAWS} halves of the "
@@ -324,21 +324,10 @@ def _weights(sample_weight: ArrayLike | None, n: int) -> Floats:
 
 def _check_folds(arm: NDArray[np.int64], folds: NDArray[np.int64], n_arms: int) -> None:
     """Every fold must leave all arms to the rest, or its rows cannot be predicted."""
-    lost = _arm_left_out(arm, folds, n_arms)
+    lost = arm_left_out(arm, folds, n_arms)
     if lost is not None:
         text = f"every arm outside each fold of users; arm {lost[0]} is missing outside {lost[1]}"
         raise DataError(f"must hold {text}", where="treatment")
-
-
-def _arm_left_out(
-    arm: NDArray[np.int64], folds: NDArray[np.int64], n_arms: int
-) -> tuple[int, int] | None:
-    """An arm that no row outside a fold has, and that fold; None if there is none."""
-    for fold in np.unique(folds).tolist():
-        rest = np.bincount(arm[folds != fold], minlength=n_arms)
-        if not rest.all():
-            return int(rest.argmin()), fold
-    return None
 
 
 def _fit_cost(trial: Trial) -> TreeEnsemble:

@@ -109,6 +109,15 @@ def test_halves_hold_every_arm_or_are_refused_in_one_line() -> None:
         model._half(alone, 0)
 
 
+@pytest.mark.parametrize("propensity", [None, np.full(200, 0.5)])
+def test_a_fold_that_holds_all_users_of_an_arm_is_refused(propensity: np.ndarray | None) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    arm, groups = np.arange(200) % 2, np.where(np.arange(200) % 2, np.arange(200), 0)
+    model = UpliftModel("constant")
+    with pytest.raises(DataError, match="every arm outside each fold of users; arm 0"):
+        model.fit(x, arm, x[:, 0], propensity, groups=groups)
+
+
 def test_same_seed_same_bits_and_order_of_rows_does_not_matter_for_folds() -> None:
     data = trial(2000, 7)
     args = (data.x, data.arm, data.outcome, data.propensity)

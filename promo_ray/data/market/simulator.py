@@ -278,10 +278,9 @@ class MarketSimulator:
             )
         values = np.array(found)  # (n_replicates, 2, 4, n, n_windows)
         profit = values[:, :, 0].mean(axis=2)
-        rate = (values[:, 0, 2] > 0).mean(axis=(0, 1))
         mean = profit.mean(axis=0)
         error = pair_error(profit[:, 0] - profit[:, 1])
-        return PolicyValue(spans, mean[0], mean[1], error, rate)
+        return PolicyValue(spans, mean[0], mean[1], error)
 
     def promotion_bump(
         self,

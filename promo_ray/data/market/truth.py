@@ -47,14 +47,12 @@ class PolicyValue(NamedTuple):
         nobody: `(n_windows,)` the same without any contact.
         se: `(n_windows,)` standard error of the gain over antithetic pairs of draws; NaN for less
             than two pairs.
-        conversion_rate: `(n_windows,)` share of users with an order.
     """
 
     windows: tuple[int, ...]
     value: Floats
     nobody: Floats
     se: Floats
-    conversion_rate: Floats
 
     @property
     def gain(self) -> Floats:

@@ -159,16 +159,10 @@ def ab_test(
     """
     _check_settings(kind, correction, level)
     users = users_of(AbRows(outcome, treatment, denominator, covariate, groups))
-    moments = moments_of(users, int(users.arm.max()) + 1)
-    if kind == "proportion" and not moments.is_binary:
-        raise DataError("must be 0 or 1, one row per user, for kind 'proportion'", where="outcome")
     if kind == "ratio" and denominator is None:
         raise ConfigError("kind 'ratio' needs a denominator")
-    if moments.has_denominator and not moments.mean[:, 1].all():
-        raise DataError("must not sum to 0 in any arm", where="denominator")
-    short = np.flatnonzero(moments.n < 2)
-    if len(short):
-        raise DataError(f"must hold 2 rows per arm; arm {short[0]} has fewer", where="treatment")
+    moments = moments_of(users, int(users.arm.max()) + 1)
+    _check_moments(moments, kind)
     return ab_test_of_moments(
         moments, kind=kind, expected=expected, correction=correction, level=level
     )
@@ -194,12 +188,18 @@ def ab_test_over_blocks(
         expected: see `ab_test`.
         correction: see `ab_test`.
         level: see `ab_test`.
+
+    Raises:
+        ConfigError: see `ab_test`.
+        DataError: see `ab_test`.
     """
+    _check_settings(kind, correction, level)
     resident = executor.load(blocks)
     try:
         moments = resident.reduce(block_moments, merge_moments, n_arms)
     finally:
         resident.release()
+    _check_moments(moments, kind)
     return ab_test_of_moments(
         moments, kind=kind, expected=expected, correction=correction, level=level
     )
@@ -251,6 +251,16 @@ def _check_settings(kind: str, correction: str, level: float) -> None:
         raise ConfigError(f"kind must be auto, mean, proportion or ratio; got {kind!r}")
     if correction not in CORRECTIONS:
         raise ConfigError(f"correction must be one of {', '.join(CORRECTIONS)}; got {correction!r}")
+
+
+def _check_moments(moments: ArmMoments, kind: str) -> None:
+    if kind == "proportion" and not moments.is_binary:
+        raise DataError("must be 0 or 1, one row per user, for kind 'proportion'", where="outcome")
+    short = np.flatnonzero(moments.n < 2)
+    if len(short):
+        raise DataError(f"must hold 2 rows per arm; arm {short[0]} has fewer", where="treatment")
+    if moments.has_denominator and not moments.mean[:, 1].all():
+        raise DataError("must not sum to 0 in any arm", where="denominator")
 
 
 def _checks(moments: ArmMoments, expected: ArrayLike | None) -> tuple[Check, ...]:

@@ -263,3 +263,21 @@ def test_denominators_that_sum_to_nothing_are_refused() -> None:
     arm, y = np.arange(400) % 2, np.arange(400.0)
     with pytest.raises(DataError, match="denominator: must not sum to 0 in any arm"):
         ab_test(y, arm, denominator=np.zeros(400), kind="ratio")
+    blocks = [AbRows(y, arm, np.zeros(400)), AbRows(y, arm, np.float64(arm))]
+    with pytest.raises(DataError, match="denominator: must not sum to 0 in any arm"):
+        ab_test_over_blocks(blocks, 2, SerialExecutor())
+
+
+@pytest.mark.parametrize(
+    ("y", "kind", "text"),
+    [
+        ([0.0, 1.0, 2.0, 1.0], "proportion", "outcome: must be 0 or 1"),
+        ([0.0, 1.0], "auto", "treatment: must hold 2 rows per arm; arm 0 has fewer"),
+    ],
+)
+def test_blocks_are_refused_as_their_rows_would_be(y: list[float], kind: str, text: str) -> None:
+    arm = np.arange(len(y)) % 2
+    with pytest.raises(DataError, match=text):
+        ab_test(y, arm, kind=kind)
+    with pytest.raises(DataError, match=text):
+        ab_test_over_blocks([AbRows(y, arm)], 2, SerialExecutor(), kind=kind)

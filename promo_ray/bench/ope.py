@@ -195,6 +195,7 @@ def speed(n: int, n_arms: int = 100) -> Iterator[dict[str, Any]]:
     reward = (rng.random(n) < 0.3).astype(float)
     q_hat = rng.random((n, n_arms))
     own = {}
+    policy_value(probs[:1000], action[:1000], reward[:1000], chance[:1000])  # imports, as OBP's
     for method in ("ips", "dr", "dros", "auto"):
         started = time.process_time()
         policy_value(probs, action, reward, chance, q_hat=q_hat, method=method)

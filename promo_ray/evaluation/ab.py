@@ -259,8 +259,8 @@ def _check_moments(moments: ArmMoments, kind: str) -> None:
     short = np.flatnonzero(moments.n < 2)
     if len(short):
         raise DataError(f"must hold 2 rows per arm; arm {short[0]} has fewer", where="treatment")
-    if moments.has_denominator and not moments.mean[:, 1].all():
-        raise DataError("must not sum to 0 in any arm", where="denominator")
+    if moments.has_denominator and not (moments.mean[:, 1] > 0).all():
+        raise DataError("must sum to more than 0 in every arm", where="denominator")
 
 
 def _checks(moments: ArmMoments, expected: ArrayLike | None) -> tuple[Check, ...]:

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2
 
-from promo_ray.errors import ConfigError, DataError
+from promo_ray.errors import ConfigError
 from promo_ray.evaluation.ab import AbTest, ab_test_of_moments
 from promo_ray.evaluation.ab_moments import AbRows, ArmMoments, contrast_of, moments_of, users_of
 from promo_ray.evaluation.multiple import CORRECTIONS, adjust_p_values
+from promo_ray.response.inputs import names_of
 
 Floats = NDArray[np.float64]
 
@@ -73,9 +74,7 @@ def effects_by_segment(
             f"correction must be holm, benjamini_hochberg or none; got {correction!r}"
         )
     users = users_of(AbRows(outcome, treatment, denominator, covariate, groups))
-    names, code = np.unique(np.asarray(segment), return_inverse=True)
-    if code.shape != np.shape(treatment):
-        raise DataError(f"must be {np.shape(treatment)}; got {code.shape}", where="segment")
+    names, code = names_of(segment, "segment", len(np.asarray(treatment)))
     n_arms = int(users.arm.max()) + 1
     cells = code[users.first] * n_arms + users.arm
     moments = moments_of(users, len(names) * n_arms, cells)
@@ -97,15 +96,15 @@ def effects_by_segment(
 def _pooled(parts: list[ArmMoments], arm: int) -> tuple[float, float, float]:
     """Heterogeneity p-value, post-stratified effect and its standard error of one arm."""
     found = [contrast_of(part, arm) for part in parts]
-    is_known = np.array([c.se > 0 for c in found])
-    if not is_known.any():
+    effect, se = np.array([c.effect for c in found]), np.array([c.se for c in found])
+    is_known = np.isfinite(effect) & np.isfinite(se)
+    if not (se[is_known] > 0).any():
         return float("nan"), float("nan"), float("nan")
-    effect = np.array([c.effect for c in found])[is_known]
-    se = np.array([c.se for c in found])[is_known]
-    weight = 1 / se**2
-    mean = float(weight @ effect / weight.sum())
-    statistic, freedom = float(weight @ (effect - mean) ** 2), len(effect) - 1
-    p = float(chi2.sf(statistic, freedom)) if freedom else 1.0
     size = np.array([part.n.sum() for part in parts], dtype=np.float64)[is_known]
-    share = size / size.sum()
+    effect, se, share = effect[is_known], se[is_known], size / size.sum()
+    varies = se > 0  # a segment without any outcome has an effect of 0, but no error to test by
+    weight = 1 / se[varies] ** 2
+    mean = float(weight @ effect[varies] / weight.sum())
+    statistic, freedom = float(weight @ (effect[varies] - mean) ** 2), int(varies.sum()) - 1
+    p = float(chi2.sf(statistic, freedom)) if freedom else 1.0
     return p, float(share @ effect), float((share**2 @ se**2) ** 0.5)

@@ -191,9 +191,9 @@ def _looks(
     looks: int | Sequence[int] | None, n_planned: int | None, n_rows: int, default: int
 ) -> tuple[list[int], int]:
     """Rows at the looks that were reached, and at the end of the plan."""
-    if looks is None or isinstance(looks, int):
-        count = default if looks is None else looks
+    if looks is None or isinstance(looks, int | np.integer):
         end = n_rows if n_planned is None else n_planned
+        count = min(default, end) if looks is None else int(looks)
         if not 1 <= count <= max(1, end):
             raise ConfigError(f"looks must lie in 1..{end}; got {count!r}")
         at = sorted({round(end * i / count) for i in range(1, count + 1)} - {0})

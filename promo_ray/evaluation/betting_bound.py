@@ -25,7 +25,9 @@ from scipy import sparse
 
 from promo_ray.errors import DataError
 from promo_ray.evaluation.checks import check_level
-from promo_ray.evaluation.off_policy_log import Rows, log_rows, user_order
+from promo_ray.evaluation.off_policy_estimators import plan_for
+from promo_ray.evaluation.off_policy_interval import lost_overlap
+from promo_ray.evaluation.off_policy_log import Rows, log_rows, rows_moments, user_order
 from promo_ray.evaluation.policy_value import PolicyEstimate
 
 Floats = NDArray[np.float64]
@@ -120,8 +122,8 @@ def lower_bound(
         is_sequential=True,
     )  # fmt: skip
     n, name, inf = len(rows.reward), "betting", float("inf")
-    if rows.n_missing:
-        text = f"propensities are missing in {rows.n_missing} of {n + rows.n_missing} rows"
+    text = lost_overlap(rows_moments(plan_for("ips", 1), rows))
+    if text:
         n_users = n if rows.groups is None else len(np.unique(rows.groups))
         return PolicyEstimate(
             np.nan, -inf, inf, np.nan, 0.0, np.nan, name, n, text, n_users, level, _KIND

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student_t
 
-from promo_ray.errors import ConfigError
+from promo_ray.errors import ConfigError, DataError
 from promo_ray.evaluation.checks import check_level
 from promo_ray.evaluation.policy_value import clustered_error
 from promo_ray.response.inputs import finite_vector, group_codes
@@ -64,6 +64,8 @@ def calibration(
         raise ConfigError(f"n_bins must be >= 1; got {n_bins}")
     effect = finite_vector(predicted, "predicted")
     scores = finite_vector(score_difference, "score_difference", len(effect))
+    if not len(effect):
+        raise DataError("must hold a row", where="predicted")
     codes = group_codes(groups, len(effect))
     edges = np.quantile(effect, np.linspace(0, 1, n_bins + 1)[1:-1])
     bins = np.searchsorted(edges, effect, side="left")

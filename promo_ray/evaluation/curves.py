@@ -247,7 +247,7 @@ def _estimate(
     counts = (stream(seed, "bootstrap", b).poisson(1.0, size) for b in range(n_boot))
     draws = np.array([measure(count.astype(np.float64)[groups]) for count in counts])
     draws = draws[np.isfinite(draws)]
-    if len(draws) < 2:
+    if size < 2 or len(draws) < 2:  # copies of one user cancel
         return CurveEstimate(value, float("nan"), float("nan"), float("nan"))
     low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
     return CurveEstimate(value, float(low), float(high), float(draws.std(ddof=1)))

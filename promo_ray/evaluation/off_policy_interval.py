@@ -12,7 +12,7 @@ from promo_ray.evaluation.off_policy_moments import Moments
 
 Floats = NDArray[np.float64]
 
-_MAX_WEIGHT_GAP = 0.05  # mean weight may miss 1 by this, or by
+_MAX_WEIGHT_GAP = 0.01  # mean weight may miss 1 by this, or by
 _MAX_WEIGHT_ERRORS = 5.0  # standard errors: its mean is 1 wherever the log covers the policy
 _LEAST_DIFFERENCE = 1e-9  # of weights: below it two policies are the same up to rounding
 
@@ -155,9 +155,33 @@ def reason_to_withhold(moments: Moments, side: int) -> str:
         side: what is judged, see `effective_size`; a difference rests on the rows where the
             policies differ.
     """
+    reason = lost_overlap(moments)
+    if reason:
+        return reason
+    judged = [*range(moments.plan.n_policies)]
+    if side == 2 and moments.largest[2] > _LEAST_DIFFERENCE:
+        judged.append(2)
+    for p in judged:
+        ess = min(effective_size(moments, p), effective_users(moments, p))
+        if ess < MIN_EFFECTIVE_SAMPLE:
+            where = " where the policies differ" if p == 2 else ""
+            return (
+                f"effective sample size must be at least {MIN_EFFECTIVE_SAMPLE:.0f}{where}; "
+                f"got {ess:.0f} of {moments.n_groups} users"
+            )
+    return ""
+
+
+def lost_overlap(moments: Moments) -> str:
+    """Why weights cannot stand for the policies, whatever the size of the log; "" if they can."""
     if moments.n_missing:
         rows = moments.n + moments.n_missing
         return f"propensities are missing in {moments.n_missing} of {rows} rows"
+    if moments.n_unreached:
+        return (
+            f"no overlap: in {moments.n_unreached} of {moments.n} rows the policy chooses arms "
+            "that the log could not give"
+        )
     for p in range(moments.plan.n_policies):
         column = moments.plan.base(p)
         mean = float(moments.total[column] / max(1, moments.n))
@@ -171,16 +195,5 @@ def reason_to_withhold(moments: Moments, side: int) -> str:
                 f"no overlap: the mean importance weight must be near 1; got {mean:.3g} "
                 f"(standard error {error:.2g}): the log cannot reach what the policy does, or "
                 "its propensities are wrong"
-            )
-    judged = [*range(moments.plan.n_policies)]
-    if side == 2 and moments.largest[2] > _LEAST_DIFFERENCE:
-        judged.append(2)
-    for p in judged:
-        ess = min(effective_size(moments, p), effective_users(moments, p))
-        if ess < MIN_EFFECTIVE_SAMPLE:
-            where = " where the policies differ" if p == 2 else ""
-            return (
-                f"effective sample size must be at least {MIN_EFFECTIVE_SAMPLE:.0f}{where}; "
-                f"got {ess:.0f} of {moments.n_groups} users"
             )
     return ""

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from promo_ray.errors import DataError
 from promo_ray.evaluation.off_policy_estimators import WITHOUT_MODEL, plan_for
-from promo_ray.evaluation.off_policy_moments import Moments, Side, moments_of
+from promo_ray.evaluation.off_policy_moments import Moments, Plan, Side, moments_of
 from promo_ray.response.inputs import arms, finite_matrix, finite_vector, group_codes
 from promo_ray.response.nuisance import arm_outcomes, fold_mean
 from promo_ray.response.trial import folds_of
@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 
 _CHUNK_CELLS = 1 << 17  # cells of a policy looked at together: they stay in cache
 _N_FOLDS = 5
+_LEAST_MASS = 1e-6  # of a policy on arms out of reach; less is rounding
 _PRIOR_ROWS = 10.0  # rows by which the mean of an arm is drawn to that of all arms
 # shares of the users after which a model is fitted anew
 _STARTS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
@@ -46,6 +47,7 @@ class Rows(NamedTuple):
         propensity: `(n,)` float64 of the arm taken.
         groups: `(n,)` int64 numbers of users; None if every row is one.
         n_missing: rows left out because their propensity is not known.
+        n_unreached: rows in which a policy chooses arms that the log could not give.
         least_model: `(n,)` float64 smallest predicted reward of any arm; zeros without a model or
             if the rows are not sequential.
         largest_model: `(n,)` the largest.
@@ -57,6 +59,7 @@ class Rows(NamedTuple):
     propensity: Floats
     groups: NDArray[np.int64] | None
     n_missing: int
+    n_unreached: int
     least_model: Floats
     largest_model: Floats
 
@@ -81,7 +84,14 @@ def log_moments(
     plan = plan_for(method, len(policies))
     has_model = method not in WITHOUT_MODEL
     rows = log_rows(policies, action, reward, propensity, x, q_hat, has_model, groups, seed)
-    return moments_of(plan, rows.reward, rows.model, rows.sides, rows.groups, rows.n_missing)
+    return rows_moments(plan, rows)
+
+
+def rows_moments(plan: Plan, rows: Rows) -> Moments:
+    """Moments of checked rows."""
+    return moments_of(
+        plan, rows.reward, rows.model, rows.sides, rows.groups, rows.n_missing, rows.n_unreached
+    )
 
 
 def log_rows(
@@ -129,7 +139,8 @@ def log_rows(
         )
         sides = tuple(Side(s.weight[is_known], s.model[is_known]) for s in sides)
         codes = None if codes is None else codes[is_known]
-    return Rows(rewards, own, sides, chance, codes, n_missing, least, largest)
+    n_unreached = _count_unreached(checked, propensity)
+    return Rows(rewards, own, sides, chance, codes, n_missing, n_unreached, least, largest)
 
 
 def _policy(policy: Any, name: str, n: int) -> Any:
@@ -182,6 +193,21 @@ def _propensities(values: ArrayLike | None, taken: NDArray[np.int64], n_arms: in
         text = f"must lie in (0, 1]; got {array[bad[0]]:g} in row {bad[0]}"
         raise DataError(text, where="propensity")
     return array
+
+
+def _count_unreached(policies: Sequence[Any], propensity: ArrayLike | None) -> int:
+    """Rows in which a policy chooses arms of chance 0; 0 if only those of taken arms are known."""
+    is_out = np.asarray(propensity, dtype=np.float64) == 0
+    if is_out.ndim != 2 or not is_out.any():
+        return 0
+    found = np.zeros(len(is_out), bool)
+    for policy in policies:
+        if policy.ndim == 1:
+            found |= is_out[np.arange(len(is_out)), policy.astype(np.int64)]
+        else:
+            lost: Any = policy.multiply(is_out) if sparse.issparse(policy) else policy * is_out
+            found |= np.asarray(lost.sum(axis=1)).ravel() > _LEAST_MASS
+    return int(found.sum())
 
 
 def user_order(n_users: int, seed: int) -> NDArray[np.int64]:

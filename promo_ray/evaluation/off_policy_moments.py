@@ -81,6 +81,7 @@ class Moments(NamedTuple):
         largest: `(3,)` largest absolute value of the same.
         by_user: `(3,)` sums over users of the squared sum of |v| over the user's rows.
         n_missing: rows left out because their propensity is not known.
+        n_unreached: rows in which a policy chooses arms that the log could not give.
     """
 
     plan: Plan
@@ -94,6 +95,7 @@ class Moments(NamedTuple):
     largest: Floats
     by_user: Floats
     n_missing: int
+    n_unreached: int
 
 
 def merge_moments(one: Moments, two: Moments) -> Moments:
@@ -116,6 +118,7 @@ def merge_moments(one: Moments, two: Moments) -> Moments:
         np.maximum(one.largest, two.largest),
         one.by_user + two.by_user,
         one.n_missing + two.n_missing,
+        one.n_unreached + two.n_unreached,
     )
 
 
@@ -147,6 +150,7 @@ def moments_of(
     sides: tuple[Side, ...],
     groups: NDArray[np.int64] | None,
     n_missing: int = 0,
+    n_unreached: int = 0,
 ) -> Moments:
     """Moments of rows in memory.
 
@@ -157,6 +161,7 @@ def moments_of(
         sides: one per policy.
         groups: `(n,)` int64 dense user numbers; None if every row is a user.
         n_missing: rows left out before.
+        n_unreached: see `Moments`.
     """
     n = len(reward)
     first = sides[0].weight
@@ -172,6 +177,7 @@ def moments_of(
         np.array([float(np.abs(v).max(initial=0.0)) for v in compared]),
         np.array([_user_squares(v, groups) for v in compared]),
         n_missing,
+        n_unreached,
     )
 
 

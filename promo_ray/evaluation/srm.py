@@ -10,7 +10,7 @@ from scipy.stats import chi2
 from promo_ray.errors import DataError
 from promo_ray.evaluation.checks import Check
 from promo_ray.evaluation.multiple import adjust_p_values
-from promo_ray.response.inputs import arms, finite_vector
+from promo_ray.response.inputs import arms, finite_vector, names_of
 
 SAMPLE_RATIO_ALARM = 1e-3  # p-value; the limit in use at GrowthBook and in Fabijan et al. 2019
 SAMPLE_RATIO_WARNING = 5e-3  # finds 50.5 / 49.5 among 200,000 users with power 0.952
@@ -73,9 +73,7 @@ def sample_ratio_by_segment(
     """
     weights = finite_vector(expected, "expected")
     arm = arms(treatment, "treatment", n_arms=len(weights))
-    names, code = np.unique(np.asarray(segment), return_inverse=True)
-    if code.shape != arm.shape:
-        raise DataError(f"must be ({len(arm)},); got {code.shape}", where="segment")
+    names, code = names_of(segment, "segment", len(arm))
     table = np.bincount(code * len(weights) + arm, minlength=len(names) * len(weights))
     raw = [sample_ratio(row, weights) for row in table.reshape(len(names), -1)]
     adjusted = adjust_p_values([c.statistic for c in raw])

@@ -23,6 +23,7 @@ from promo_ray.response.trial import Trial
 
 Floats = NDArray[np.float64]
 
+_PROVEN = 1.645  # one-sided 5 %: below it the stack is used, but no heterogeneity is claimed
 _ORDER = 0.05  # weight of the first candidate where the average effect is the answer
 
 
@@ -226,4 +227,5 @@ def _sentence(arm: int, names: tuple[str, ...], verdict: Verdict) -> str:
     return (
         f"arm {arm}: average effect {verdict.average:.3g} and {mix}; cross-fitted slope of the "
         f"doubly robust scores on the stack z {verdict.stack_z:.1f}"
+        + (" (weak: not proven)" if verdict.stack_z < _PROVEN else "")
     )

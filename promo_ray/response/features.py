@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from promo_ray.errors import DataError
@@ -45,9 +46,11 @@ class Encoder:
 
     Attributes:
         columns: one entry per column of the raw features.
+        names: of the columns, if they came in a frame.
     """
 
     columns: tuple[Numbers | Levels, ...]
+    names: tuple[str, ...] = ()
 
     @classmethod
     def fit(cls, x: ArrayLike) -> Encoder:
@@ -57,15 +60,20 @@ class Encoder:
             DataError: no matrix, infinite values, or a column without any value.
         """
         raw = _matrix(x)
-        return cls(columns=tuple(_column(raw[:, j], j) for j in range(raw.shape[1])))
+        columns = tuple(_column(raw[:, j], j) for j in range(raw.shape[1]))
+        return cls(columns=columns, names=_names(x))
 
     def transform(self, x: ArrayLike) -> Floats:
         """`(n, p)` float64, finite; a level that was not in the fit has no flag.
 
         Raises:
-            DataError: another number of columns than in the fit, infinite values, or texts in a
-                column of numbers.
+            DataError: another number or other names of columns than in the fit, infinite values,
+                or texts in a column of numbers.
         """
+        names = _names(x)
+        if names and self.names and names != self.names:
+            text = f"must have the columns {', '.join(self.names)}; got {', '.join(names)}"
+            raise DataError(text, where="x")
         raw = _matrix(x)
         if raw.shape[1] != len(self.columns):
             raise DataError(f"must have {len(self.columns)} columns; got {raw.shape[1]}", where="x")
@@ -85,9 +93,15 @@ class Encoder:
 
 def _matrix(x: ArrayLike) -> NDArray[Any]:
     raw = np.asarray(x)
+    if raw.dtype.kind in "US" and not isinstance(x, np.ndarray):
+        raw = np.asarray(x, dtype=object)  # numbers beside texts stay numbers
     if raw.ndim != 2:
         raise DataError(f"must have two dimensions; got {raw.ndim}", where="x")
     return raw
+
+
+def _names(x: ArrayLike) -> tuple[str, ...]:
+    return tuple(str(name) for name in x.columns) if isinstance(x, pd.DataFrame) else ()
 
 
 def _column(raw: NDArray[Any], j: int) -> Numbers | Levels:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from promo_ray.errors import DataError
@@ -99,6 +100,12 @@ def propensities(
             )
         array = array[np.arange(len(arm)), arm]
     array = finite_vector(array, name, len(arm))
+    if n_arms > 1 and len(array) and array.max() == 1:
+        raise DataError(
+            f"no overlap: row {int(array.argmax())} could get one arm alone; leave out the rows "
+            "that could not get every arm",
+            where=name,
+        )
     if len(array) and not (array.min() > 0 and array.max() <= 1):
         bad = int(np.flatnonzero((array <= 0) | (array > 1))[0])
         raise DataError(f"must lie in (0, 1]; got {array[bad]:g} in row {bad}", where=name)
@@ -113,19 +120,34 @@ def group_codes(groups: ArrayLike | None, n: int) -> NDArray[np.int64]:
     """
     if groups is None:
         return np.arange(n, dtype=np.int64)
-    values = np.asarray(groups)
-    if values.shape != (n,):
-        raise DataError(f"must be ({n},); got {values.shape}", where="groups")
-    is_missing = values != values  # NaN and NaT alone differ from themselves
-    if values.dtype == object:
-        is_missing = is_missing | np.array([value is None for value in values], dtype=bool)
+    return names_of(groups, "groups", n)[1]
+
+
+def names_of(values: ArrayLike, name: str, n: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Sorted names, and the number of each row's name `(n,)`.
+
+    Raises:
+        DataError: another length, a missing value, or texts beside numbers.
+    """
+    given = np.asarray(values)
+    if given.shape != (n,):
+        raise DataError(f"must be ({n},); got {given.shape}", where=name)
+    is_missing = np.asarray(pd.isna(given))
     if is_missing.any():
-        raise DataError(f"must name the user of row {int(is_missing.argmax())}", where="groups")
-    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+        raise DataError(
+            f"must be known in every row; row {is_missing.argmax()} has none", where=name
+        )
+    try:
+        names, codes = np.unique(given, return_inverse=True)
+    except TypeError as error:
+        raise DataError(f"must be all texts or all numbers ({error})", where=name) from error
+    return names, codes.astype(np.int64)
 
 
 def _floats(values: ArrayLike, name: str) -> NDArray[Any]:
     try:
+        if np.asarray(values).dtype.kind in "mM":
+            raise DataError("must be numbers; got dates or times", where=name)
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"must be numbers ({error})", where=name) from error

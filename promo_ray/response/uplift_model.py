@@ -118,7 +118,7 @@ class UpliftModel:
         n_arms = int(arm.max()) + 1
         folds = folds_of(groups, n, self.n_folds, self.random_state)
         y = finite_vector(outcome, "outcome", n)
-        discount = None if cost is None else finite_vector(cost, "cost", n)
+        discount = None if cost is None else _discounts(cost, arm)
         _check_folds(arm, folds, n_arms)
         if propensity is None:
             known = estimate_propensity(features, arm, folds, n_arms)
@@ -300,6 +300,13 @@ class UpliftModel:
                 own = with_arm(features, np.full(len(features), arm), self.n_arms)
                 found[:, arm] = np.maximum(cost.predict(own), 0.0)
         return found
+
+
+def _discounts(cost: ArrayLike, arm: NDArray[np.int64]) -> Floats:
+    found = finite_vector(cost, "cost", len(arm))
+    if len(found) and (found.min() < 0 or found[arm == 0].any()):
+        raise DataError("must be >= 0, and 0 in control", where="cost")
+    return found
 
 
 def _unsaid(fitted: _Fitted) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -262,3 +263,11 @@ def test_bad_input_is_refused() -> None:
         parse(MarketConfig, {"start": "monday"})
     with pytest.raises(DataError, match="varies"):
         Population.of(pa.table({"user_id": ["a", "b"], "x": [1.0, 1.0]}))
+
+
+@pytest.mark.parametrize("arm", [[0], [99] * 20, [1.5] * 20, [-1] * 20, ["a"] * 20, 1])
+def test_arms_that_the_market_lacks_are_refused(arm: Any) -> None:
+    market = small(20)
+    for replayed in (market.events, market.replay):
+        with pytest.raises(DataError, match="arm: must"):
+            replayed(market.user_ids(), market.past_offers(), arm)

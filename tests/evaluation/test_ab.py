@@ -11,6 +11,7 @@ from promo_ray.errors import ConfigError, DataError
 from promo_ray.evaluation.ab import ab_test, ab_test_over_blocks
 from promo_ray.evaluation.ab_intervals import compare_proportions, score_statistic, wilson_interval
 from promo_ray.evaluation.ab_moments import AbRows, block_moments, merge_moments
+from promo_ray.evaluation.ab_segments import effects_by_segment
 from promo_ray.execution import SerialExecutor
 from promo_ray.numerics.merge_tree import tree_reduce
 
@@ -261,10 +262,10 @@ def test_merge_is_the_same_tree_for_any_split_among_workers() -> None:
 
 def test_denominators_that_sum_to_nothing_are_refused() -> None:
     arm, y = np.arange(400) % 2, np.arange(400.0)
-    with pytest.raises(DataError, match="denominator: must not sum to 0 in any arm"):
+    with pytest.raises(DataError, match="denominator: must sum to more than 0 in every arm"):
         ab_test(y, arm, denominator=np.zeros(400), kind="ratio")
     blocks = [AbRows(y, arm, np.zeros(400)), AbRows(y, arm, np.float64(arm))]
-    with pytest.raises(DataError, match="denominator: must not sum to 0 in any arm"):
+    with pytest.raises(DataError, match="denominator: must sum to more than 0 in every arm"):
         ab_test_over_blocks(blocks, 2, SerialExecutor())
 
 
@@ -281,3 +282,18 @@ def test_blocks_are_refused_as_their_rows_would_be(y: list[float], kind: str, te
         ab_test(y, arm, kind=kind)
     with pytest.raises(DataError, match=text):
         ab_test_over_blocks([AbRows(y, arm)], 2, SerialExecutor(), kind=kind)
+
+
+def test_segments_without_outcome_count_in_the_effect_of_all() -> None:
+    rng = np.random.default_rng(14)
+    segment, arm = np.arange(4000) % 10, rng.integers(0, 2, 4000)
+    y = ((segment == 0) & (rng.random(4000) < 0.2 + 0.4 * arm)).astype(float)
+    found = effects_by_segment(y, arm, segment)
+    assert found.effect[0] == pytest.approx(found.tests[0].arms[1].effect / 10)
+    assert found.se[0] < 0.01
+
+
+def test_unknown_segments_are_refused() -> None:
+    segment = np.array([None, "a"] * 200, dtype=object)
+    with pytest.raises(DataError, match="segment: must be known in every row; row 0"):
+        effects_by_segment(np.ones(400), np.arange(400) % 2, segment)

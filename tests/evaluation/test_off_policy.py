@@ -403,3 +403,26 @@ def test_open_bandit_log_values_the_policy_that_was_tested_beside_it(campaign: s
     assert found.withheld == ""
     assert found.low <= tested["click"].to_numpy().mean() <= found.high  # 12-15 % of itself, as is
     assert lower_bound(policy, action, clicks, chance).low < found.value
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse", "arms"])
+def test_a_policy_on_arms_that_the_log_could_not_give_is_withheld(form: str) -> None:
+    n, rng = 20_000, np.random.default_rng(12)
+    action, reward = rng.integers(0, 2, n), (rng.random(n) < 0.3).astype(float)
+    probs = np.tile([0.499, 0.499, 0.002], (n, 1))
+    policy = {"dense": probs, "sparse": sparse.csr_array(probs), "arms": np.full(n, 2)}[form]
+    log = (policy, action, reward, np.tile([0.5, 0.5, 0.0], (n, 1)))
+    for found in (policy_value(*log), lower_bound(*log)):
+        assert "no overlap: in 20000 of 20000 rows" in found.withheld
+        assert found.low == -np.inf
+    old = np.tile([0.5, 0.5, 0.0], (n, 1))
+    assert not release_gate(*log[:1], old, *log[1:]).is_released
+
+
+def test_bound_and_gate_refuse_what_chances_of_taken_arms_cannot_reach() -> None:
+    n, rng = 20_000, np.random.default_rng(13)
+    action, reward = rng.integers(0, 2, n), (rng.random(n) < 0.3).astype(float)
+    policy = np.tile([0.48, 0.48, 0.04], (n, 1))
+    log = (policy, action, reward, np.full(n, 0.5))
+    for found in (policy_value(*log), lower_bound(*log)):
+        assert "no overlap: the mean importance weight" in found.withheld

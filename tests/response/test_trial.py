@@ -77,7 +77,7 @@ def test_groups_of_another_length_are_refused() -> None:
 
 @pytest.mark.parametrize("groups", [["a", None, "b"], [1.0, np.nan, 2.0]])
 def test_a_missing_user_is_refused(groups: list[object]) -> None:
-    with pytest.raises(DataError, match="groups: must name the user of row 1"):
+    with pytest.raises(DataError, match="groups: must be known in every row; row 1 has none"):
         group_codes(np.array(groups, dtype=object if None in groups else float), 3)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from planted_trials import trial
@@ -232,3 +233,29 @@ def test_interval_holds_effects_that_the_learner_cannot_express() -> None:
         widths.append(float((high - low)[:, 1].mean()))
     assert widths[0] > 2 * 1.96 * reaction.std() * 0.9
     assert widths[1] < 0.4 * widths[0]
+
+
+@pytest.mark.parametrize("of_arms", [[0.0, -1.0], [1.0, 1.0]])
+def test_costs_below_zero_or_of_control_are_refused(of_arms: list[float]) -> None:
+    x, arm = np.random.default_rng(0).normal(size=(60, 1)), np.arange(60) % 2
+    cost = np.array(of_arms)[arm]
+    with pytest.raises(DataError, match="cost: must be >= 0, and 0 in control"):
+        UpliftModel("constant").fit(x, arm, x[:, 0], cost=cost)
+
+
+def test_columns_are_known_by_name_and_numbers_beside_texts_stay_numbers() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"a": rng.normal(size=80), "b": rng.choice(["u", "v"], 80)})
+    arm, y = np.arange(80) % 2, frame["a"].to_numpy()
+    model = UpliftModel("t").fit(frame, arm, y)
+    with pytest.raises(DataError, match="x: must have the columns a, b; got b, a"):
+        model.predict(frame[["b", "a"]])
+    rows = frame.to_numpy(dtype=object)
+    of_lists = UpliftModel("t").fit(rows.tolist(), arm, y)
+    assert np.array_equal(of_lists.predict(rows.tolist()), model.predict(frame))
+
+
+def test_a_row_that_could_get_one_arm_alone_is_refused() -> None:
+    x, arm = np.random.default_rng(0).normal(size=(60, 1)), np.arange(60) % 2
+    with pytest.raises(DataError, match="propensity: no overlap: row 0 could get one arm alone"):
+        UpliftModel("constant").fit(x, arm, x[:, 0], np.where(arm == 0, 1.0, 0.5))

@@ -17,10 +17,28 @@ def whole_arms(values: ArrayLike, where: str) -> NDArray[np.int64]:
         DataError: a value that is no whole number.
     """
     given = np.asarray(values)
+    if given.dtype.kind not in "biuf":
+        raise DataError(f"must hold whole numbers; got {given.dtype}", where=where)
     is_broken = given != np.floor(given)  # NaN too
     if is_broken.any():
         raise DataError(f"must hold whole numbers; got {given[is_broken][0]!s}", where=where)
     return given.astype(np.int64, copy=False)
+
+
+def arms_of_users(values: ArrayLike | None, n: int, n_arms: int) -> NDArray[np.int64]:
+    """`(n,)` int64 arm of each user; 0 = control for all if None.
+
+    Raises:
+        DataError: another shape, no whole numbers, or an arm that the menu lacks.
+    """
+    if values is None:
+        return np.zeros(n, np.int64)
+    found = whole_arms(values, "arm")
+    if found.shape != (n,):
+        raise DataError(f"must be ({n},); got {found.shape}", where="arm")
+    if n and not 0 <= found.min() <= found.max() < n_arms:
+        raise DataError(f"must be in [0, {n_arms}); got {found.min()}..{found.max()}", where="arm")
+    return found
 
 
 def check_users(user_ids: Sequence[str], n_users: int, width: int) -> None:

@@ -19,7 +19,7 @@ from promo_ray.data.market.campaign import (
     past_offers_of,
     users_of,
 )
-from promo_ray.data.market.checks import check_users, replicates, whole_arms
+from promo_ray.data.market.checks import arms_of_users, check_users, replicates, whole_arms
 from promo_ray.data.market.config import MarketConfig
 from promo_ray.data.market.events import events_of
 from promo_ray.data.market.households import Population, households_of
@@ -171,7 +171,7 @@ class MarketSimulator:
     ) -> Result:
         """One replay; `arm` is `(n,)`, 0 = control, default nobody is contacted."""
         world = self.world(offers, contact_days=contact_days, replicate=replicate)
-        arms = np.zeros(len(user_ids), np.int64) if arm is None else np.asarray(arm)
+        arms = arms_of_users(arm, len(user_ids), world.menu.n_arms)
         return self.run(user_ids, [world], arms[:, None], windows)[0]
 
     def users(self, user_ids: Sequence[str]) -> pa.Table:
@@ -215,8 +215,9 @@ class MarketSimulator:
         contact_days: Sequence[int] = (0,),
     ) -> pa.Table:
         """Table `events`: purchases and returns of history and campaign, by user and time."""
-        arms = np.zeros(len(user_ids), np.int64) if arm is None else np.asarray(arm)
+        check_users(user_ids, self.config.n_users, self._id_width)
         world = self.world(offers, contact_days=contact_days)
+        arms = arms_of_users(arm, len(user_ids), world.menu.n_arms)
         return events_of(world, user_ids, arms, self.population)
 
     def true_effects(

@@ -21,10 +21,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hypothesis
 import pytest
 import ray
 
 sys.path.insert(0, str(Path(__file__).parent / "distributed"))  # for local_head
+
+# The same examples in every run; `HYPOTHESIS_PROFILE=default` looks for new ones.
+hypothesis.settings.register_profile("fixed", derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 _MAY_USE_RAY = ("ray", "serving", "cluster")
 

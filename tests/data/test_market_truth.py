@@ -231,9 +231,9 @@ def test_households_from_a_real_table_keep_its_rows_and_correlations() -> None:
 def test_bad_input_is_refused() -> None:
     market = small(3)
     ids = market.user_ids()
-    with pytest.raises(DataError, match="arms"):
+    with pytest.raises(DataError, match="arm"):
         market.replay(ids, offers(QUARTER), [0, 1, 2])
-    with pytest.raises(DataError, match="arms"):
+    with pytest.raises(DataError, match="arm"):
         market.replay(ids, offers(QUARTER), [0, 1])
     with pytest.raises(DataError, match="windows"):
         market.replay(ids, windows=(1000,))

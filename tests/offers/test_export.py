@@ -22,11 +22,13 @@ from promo_ray.offers import (
     FixedPrice,
     FreeShipping,
     Gift,
+    Mechanic,
     Message,
     Offer,
     PercentOff,
     ProductBundle,
     Scope,
+    Selection,
     Slot,
     Stacking,
     Tier,
@@ -256,6 +258,37 @@ def test_what_is_not_lost_comes_back(source: str, offer: Offer) -> None:
 @settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 def test_what_is_not_lost_of_many_offers_comes_back(source: str, offer: Offer) -> None:
     check_round_trip(source, offer)
+
+
+@pytest.mark.parametrize("mechanic", MECHANICS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_layers_that_are_not_lost_differ_in_the_payload(target: str, mechanic: Mechanic) -> None:
+    out = Selection(products=("p1",))
+    for scope in (Scope(), NAMED, Scope(exclude=out), Scope(exclude=Selection(brands=("p1",)))):
+        said: dict[str, str] = {}
+        for layer in (None, *mechanic.layers):
+            stacking = Stacking(layer=layer)
+            try:
+                offer = Offer(
+                    id="o1", currency="EUR", mechanic=mechanic, scope=scope, stacking=stacking
+                )
+            except DataError:
+                continue  # the mechanic has slots of its own in place of a scope
+            exported = export_offer(offer, target)
+            if exported.payload and not is_lost("stacking.layer", exported.losses):
+                assert said.setdefault(json.dumps(exported.payload), offer.layer) == offer.layer
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_scope_of_which_only_excluded_products_can_be_said_is_not_exported(target: str) -> None:
+    include = Selection(products=("p1", "p2"), brands=("b1",))
+    scope = Scope(include=include, exclude=Selection(products=("p2", "p1")))
+    exported = export_offer(
+        Offer(id="o1", currency="EUR", mechanic=MECHANICS[0], scope=scope), target
+    )
+    assert exported.payload == {}
+    reasons = {loss.path: loss.reason for loss in exported.losses}
+    assert reasons["scope.include"] == "selects by products here, all of which is excluded"
 
 
 EXPRESSIBLE = {

@@ -151,12 +151,20 @@ class Fields:
                 narrows the scope.
 
         Raises:
-            CannotSayError: there is a selection, and nothing of it can be said.
+            CannotSayError: there is a selection, and nothing of it can be said, or only what the
+                scope excludes.
         """
         present = [kind for kind in KINDS if self.peek(f"{scope}.include.{kind}")]
         sayable = [kind for kind in present if kind in kinds][:at_most]
         if present and not sayable:
             raise CannotSayError(f"{scope}.include", f"selects by {' and '.join(kinds)} only")
+        left, out = (
+            {(k, n) for k in sayable for n in self.peek(f"{scope}.{side}.{k}", [])}
+            for side in ("include", "exclude")
+        )
+        if left and left <= out:
+            reason = f"selects by {' or '.join(sayable)} here, all of which is excluded"
+            raise CannotSayError(f"{scope}.include", reason)
         for kind in present:
             if kind not in sayable:
                 self.lose(f"{scope}.include.{kind}", f"selects by {' or '.join(sayable)} here")

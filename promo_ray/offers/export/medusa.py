@@ -186,9 +186,9 @@ def _method(fields: Fields, offer: Offer) -> dict[str, Any]:
     if layer == "order" and not rules and allocation == "across":
         fields.take("stacking.layer")
         return {**value, "target_type": "order"}
-    if layer == "item" and (not rules or kind == "percent_off"):
+    if layer == read_layer(kind, bool(rules), is_each):
         fields.take("stacking.layer")
-    elif layer != read_layer(kind, bool(rules), is_each):
+    else:
         fields.lose("stacking.layer", "promotions of items have no layers")
     return given(**value, target_type="items", **spread, target_rules=rules)
 

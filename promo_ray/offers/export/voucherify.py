@@ -52,7 +52,6 @@ class Voucherify(Target):
         "caps.uses": "the names of rules by day are not public; set them in the dashboard",
         "caps.uses_per_user": "the names of rules by day are not public",
         "caps.period": "the names of rules by day are not public",
-        "stacking.layer": "follows from the effect",
         "stacking.priority": "only promotion tiers have a hierarchy, from 1",
         "stacking": "is a setting of the project",
         "window.timezone": "hours are those of the project",
@@ -129,8 +128,15 @@ def _discount(fields: Fields, layer: str) -> dict[str, Any]:
         raise CannotSayError("stacking.layer", "shipping is an item of the shop's own")
     is_order = fields.is_everything() and not fields.peek("scope.exclude.products")
     is_order = is_order and not fields.peek("scope.exclude.categories")
-    if layer == ("order" if is_order else "item"):
+    discount = _money_discount(fields, kind, is_order)
+    if layer == ("order" if discount["effect"] == "APPLY_TO_ORDER" else "item"):
         fields.take("stacking.layer")
+    else:
+        fields.lose("stacking.layer", "follows from the effect")
+    return discount
+
+
+def _money_discount(fields: Fields, kind: str, is_order: bool) -> dict[str, Any]:
     effect = "APPLY_TO_ORDER" if is_order else "APPLY_TO_ITEMS"
     if kind == "percent_off":
         return _percent(fields, fields.take("mechanic.bp"), effect)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import time
@@ -55,12 +56,14 @@ def looks(quick: bool) -> Iterator[Record]:
     n_trials = 300 if quick else 8000
     for kind in _KINDS:
         yield from _looked(kind, 0.0, n_trials)
+        yield from _looked(kind, 0.0, n_trials // 2, split=10)
     yield from _looked("normal", 0.06, n_trials // 8)
 
 
-def _looked(kind: str, effect: float, n_trials: int) -> Iterator[Record]:
-    """Share of trials stopped and mean stop of every method, on the same trials."""
-    arm, at = np.arange(_N) % 2, [_N * (k + 1) // 20 for k in range(20)]
+def _looked(kind: str, effect: float, n_trials: int, split: int = 2) -> Iterator[Record]:
+    """Share of trials stopped and mean stop of every method; one of `split` users is treated."""
+    arm = (np.arange(_N) % split == split - 1).astype(np.int64)
+    at = [_N * (k + 1) // 20 for k in range(20)]
     stops: dict[str, list[int]] = {m: [] for m in (*SPENDING, "always_valid")}
     for i in range(n_trials):
         y = _outcome(kind, _N, stream(0, "bench.ab.looks", kind, str(effect), i)) + effect * arm
@@ -77,22 +80,25 @@ def _looked(kind: str, effect: float, n_trials: int) -> Iterator[Record]:
         rows_seen = [at[k] if k >= 0 else _N for k in found]
         yield {
             "case": "20_looks", "outcome": kind, "effect_sd": effect, "method": method,
-            **_share(sum(k >= 0 for k in found), n_trials), "mean_stop": float(np.mean(rows_seen)),
+            "treated": 1 / split, **_share(sum(k >= 0 for k in found), n_trials),
+            "mean_stop": float(np.mean(rows_seen)),
         }  # fmt: skip
 
 
 def any_time(quick: bool) -> Iterator[Record]:
     """A/A false alarms of the always-valid test with a look every 250 of 100,000 rows."""
     n, n_trials = 100_000, 40 if quick else 400
-    arm = np.arange(n) % 2
-    for kind in _KINDS:
-        alarms = 0
+    for kind, split in itertools.product(_KINDS, (2, 10)):
+        arm, alarms = (np.arange(n) % split == split - 1).astype(np.int64), 0
         for i in range(n_trials):
             y = _outcome(kind, n, stream(0, "bench.ab.anytime", kind, i))
             alarms += int(
                 sequential_test(y, arm, looks=400, method="always_valid").stopped_at[0] >= 0
             )
-        yield {"case": "aa_always_valid_400_looks", "outcome": kind, **_share(alarms, n_trials)}
+        yield {
+            "case": "aa_always_valid_400_looks", "outcome": kind, "treated": 1 / split,
+            **_share(alarms, n_trials),
+        }  # fmt: skip
 
 
 def lost_users(quick: bool) -> Iterator[Record]:
@@ -120,27 +126,33 @@ def coverage(quick: bool) -> Iterator[Record]:
     The treatment raises the rate by a tenth. Proportions carry the exact coverage beside, summed
     over the outcomes of both binomials; money is the conversion times a log-normal amount.
     """
-    n_logs = 500
     for n in _SIZES[:2] if quick else _SIZES:
-        arm = np.arange(n) % 2
-        for rate in _RATES:
-            hits = {"proportion": 0, "money": 0, "money_by_user_ratio": 0}
-            for log in range(n_logs):
-                rng = stream(0, "bench.ab.coverage", n, str(rate), log)
-                buys = (rng.random(n) < rate * (1 + 0.1 * arm)).astype(np.float64)
-                spend = buys * rng.lognormal(3.0, 0.5, n)
-                truth = 0.1 * rate * float(np.exp(3.125))
-                result = ab_test(buys, arm)[1]
-                hits["proportion"] += result.effect_low <= 0.1 * rate <= result.effect_high
-                result = ab_test(spend, arm)[1]
-                hits["money"] += result.effect_low <= truth <= result.effect_high
-                visits = 1.0 + rng.poisson(1.0, n)
-                result = ab_test(spend, arm, denominator=visits)[1]
-                hits["money_by_user_ratio"] += result.effect_low <= truth / 2 <= result.effect_high
-            for kind, count in hits.items():
-                record = {"case": "coverage", "metric": kind, "n": n, "rate": rate}
-                exact = {"exact": _exact(n // 2, rate)} if kind == "proportion" else {}
-                yield {**record, **_share(count, n_logs), **exact}
+        for rate, split in itertools.product(_RATES, (2, 10)):
+            hits = [_covered(n, rate, split, log) for log in range(500)]
+            for kind in hits[0]:
+                record = {
+                    "case": "coverage", "metric": kind, "n": n, "rate": rate, "treated": 1 / split,
+                    **_share(sum(h[kind] for h in hits), len(hits)),
+                }  # fmt: skip
+                if kind == "proportion" and split == 2:
+                    record["exact"] = _exact(n // 2, rate)
+                yield record
+
+
+def _covered(n: int, rate: float, split: int, log: int) -> dict[str, bool]:
+    """Whether each metric's interval holds the truth in one log; one of `split` is treated."""
+    arm = (np.arange(n) % split == split - 1).astype(np.int64)
+    rng = stream(0, "bench.ab.coverage", n, str(rate), log)
+    buys = (rng.random(n) < rate * (1 + 0.1 * arm)).astype(np.float64)
+    spend = buys * rng.lognormal(3.0, 0.5, n)
+    visits = 1.0 + rng.poisson(1.0, n)
+    truth = 0.1 * rate * float(np.exp(3.125))
+    found = {
+        "proportion": (ab_test(buys, arm)[1], 0.1 * rate),
+        "money": (ab_test(spend, arm)[1], truth),
+        "money_by_user_ratio": (ab_test(spend, arm, denominator=visits)[1], truth / 2),
+    }
+    return {k: bool(a.effect_low <= want <= a.effect_high) for k, (a, want) in found.items()}
 
 
 def many_arms(quick: bool) -> Iterator[Record]:

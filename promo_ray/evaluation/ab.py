@@ -132,10 +132,10 @@ def ab_test(
 ) -> AbTest:
     """Every arm beside control for one look at the data, planned beforehand.
 
-    Means: Welch's t interval (Welch 1947). Proportions: Wilson's interval for each arm and
-    Miettinen and Nurminen's (1985) for the difference, which holds its level for rare events.
-    Ratios, and means of several rows per user: delta method, clustered by user. Covariates:
-    CUPED. For looks while users still arrive use `sequential_test`.
+    Means: Welch's t interval, corrected for skewness (Cressie and Whitford 1986). Proportions:
+    Wilson's for each arm, Miettinen and Nurminen's (1985) for the difference, which hold their
+    level for rare events. Ratios, and means of several rows per user: delta method, clustered by
+    user. Covariates: CUPED. For looks while users still arrive use `sequential_test`.
 
     Args:
         outcome: `(n,)` outcome of each row.
@@ -280,7 +280,7 @@ def _compare(
     if is_proportion:
         share, base = float(moments.mean[arm, 0]), float(moments.mean[0, 0])
         return compare_proportions(share, int(moments.n[arm]), base, int(moments.n[0]), level)
-    return compare_means(contrast.effect, contrast.variance, contrast.freedom, level)
+    return compare_means(*contrast[:3], level, contrast.skewness)
 
 
 def _z(moments: ArmMoments, arm: int, contrast: Contrast, is_proportion: bool) -> float:
@@ -288,7 +288,7 @@ def _z(moments: ArmMoments, arm: int, contrast: Contrast, is_proportion: bool) -
         share, base = float(moments.mean[arm, 0]), float(moments.mean[0, 0])
         return score_statistic(share, int(moments.n[arm]), base, int(moments.n[0]), 0.0)
     if contrast.se > 0:
-        return contrast.effect / contrast.se
+        return contrast.z
     return math.copysign(math.inf, contrast.effect) if abs(contrast.effect) > 0 else 0.0
 
 
@@ -342,9 +342,9 @@ def _treated(
 
 def _words(kind: str, moments: ArmMoments) -> str:
     words = {
-        "mean": "difference of means, Welch t interval",
+        "mean": "difference of means, Welch t interval corrected for skewness",
         "proportion": "difference of proportions, Miettinen-Nurminen score interval",
-        "ratio": "difference of ratios, delta method by user",
+        "ratio": "difference of ratios, delta method by user, corrected for skewness",
     }[kind]
     d = moments.n_covariates
     return f"{words}, adjusted for {d} covariate{'s' if d > 1 else ''} (CUPED)" if d else words

@@ -9,6 +9,8 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
+from promo_ray.evaluation.skewness import skewed_ends, skewed_z
+
 Ends = tuple[float, float]
 
 
@@ -97,21 +99,27 @@ def compare_proportions(share: float, n: int, base: float, n_base: int, level: f
     return Compared(low, high, p)
 
 
-def compare_means(effect: float, variance: Ends, freedom: Ends, level: float) -> Compared:
-    """Interval and test of a difference of two independent estimates (Welch 1947).
+def compare_means(
+    effect: float, variance: Ends, freedom: Ends, level: float, skewness: float = 0.0
+) -> Compared:
+    """Interval and test of a difference of two independent estimates.
+
+    Welch 1947, with the skewness of the difference taken in (Cressie and Whitford 1986).
 
     Args:
         effect: the difference.
         variance: of the two estimates.
         freedom: degrees of freedom of the two variances.
         level: level of the interval.
+        skewness: third central moment of the difference over its variance.
     """
     se = sum(variance) ** 0.5
     if se == 0:
         return Compared(effect, effect, 1.0 if effect == 0 else 0.0)
     both = se**4 / sum(v**2 / f for v, f in zip(variance, freedom, strict=True))
-    half = float(student_t.ppf(0.5 + level / 2, both)) * se
-    return Compared(effect - half, effect + half, 2 * float(student_t.sf(abs(effect) / se, both)))
+    quantile = float(student_t.ppf(0.5 + level / 2, both))
+    ends = skewed_ends(effect, se * se, skewness, quantile)
+    return Compared(*ends, 2 * float(student_t.sf(abs(skewed_z(effect, se * se, skewness)), both)))
 
 
 def relative_interval(effect: float, base: float, variance: Ends, level: float) -> Ends:

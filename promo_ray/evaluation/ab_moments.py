@@ -1,4 +1,4 @@
-"""Sufficient statistics of a trial: users, means and scatter by arm, merged over blocks.
+"""Sufficient statistics of a trial: users, means, scatter and skewness by arm, merged over blocks.
 
 Every test of means, proportions and ratios, with or without covariates, by segment or by look,
 needs no more than these. All rows of a user must lie in one block; blocks merge in the fixed tree
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from promo_ray.errors import DataError
+from promo_ray.evaluation.skewness import skewed_z
 from promo_ray.response.inputs import arms, finite_matrix, finite_vector, group_codes
 
 Floats = NDArray[np.float64]
@@ -27,7 +28,8 @@ class ArmMoments(NamedTuple):
     Attributes:
         n: `(n_arms,)` int64 users.
         mean: `(n_arms, k)` float64 means; 0 for an arm without users.
-        scatter: `(n_arms, k, k)` float64 sums of products of deviations from the mean.
+        scatter: `(n_arms, k, k)` float64 sums of products of two deviations from the mean.
+        third: `(n_arms, k, k, k)` float64 sums of products of three.
         has_denominator: whether column 1 is the denominator of a ratio.
         is_binary: whether every outcome is 0 or 1, one row per user.
     """
@@ -35,6 +37,7 @@ class ArmMoments(NamedTuple):
     n: NDArray[np.int64]
     mean: Floats
     scatter: Floats
+    third: Floats
     has_denominator: bool
     is_binary: bool
 
@@ -46,7 +49,9 @@ class ArmMoments(NamedTuple):
     def cells(self, start: int, stop: int) -> ArmMoments:
         """The rows `start` to `stop`, for example the arms of one segment."""
         own = slice(start, stop)
-        return self._replace(n=self.n[own], mean=self.mean[own], scatter=self.scatter[own])
+        return self._replace(
+            n=self.n[own], mean=self.mean[own], scatter=self.scatter[own], third=self.third[own]
+        )
 
 
 class AbRows(NamedTuple):
@@ -143,13 +148,19 @@ def moments_of(users: Users, n_arms: int, cell: NDArray[np.int64] | None = None)
     mean = (
         np.column_stack([np.bincount(place, c, n_arms) for c in users.columns.T]) / share[:, None]
     )
-    centered = users.columns - mean[place]
-    scatter = np.empty((n_arms, k, k))
-    for i in range(k):
-        for j in range(i + 1):
-            product = centered[:, i] * centered[:, j]
-            scatter[:, i, j] = scatter[:, j, i] = np.bincount(place, product, n_arms)
-    return ArmMoments(n.astype(np.int64), mean, scatter, users.has_denominator, users.is_binary)
+    order = np.argsort(place, kind="stable")
+    centered = (users.columns - mean[place])[order]
+    scatter, third = np.zeros((n_arms, k, k)), np.zeros((n_arms, k, k, k))
+    stop = 0
+    for a in range(n_arms):
+        start, stop = stop, stop + int(n[a])
+        own = centered[start:stop]
+        scatter[a] = own.T @ own
+        for i in range(k):
+            third[a, i] = (own * own[:, [i]]).T @ own
+    return ArmMoments(
+        n.astype(np.int64), mean, scatter, third, users.has_denominator, users.is_binary
+    )
 
 
 def block_moments(rows: AbRows, n_arms: int) -> ArmMoments:
@@ -158,7 +169,7 @@ def block_moments(rows: AbRows, n_arms: int) -> ArmMoments:
 
 
 def merge_moments(a: ArmMoments, b: ArmMoments) -> ArmMoments:
-    """Moments of the users of both (Chan, Golub and LeVeque 1979, pairwise update).
+    """Moments of the users of both (Chan, Golub and LeVeque 1979; third ones: Pebay 2008).
 
     Raises:
         DataError: the two have other columns.
@@ -171,9 +182,15 @@ def merge_moments(a: ArmMoments, b: ArmMoments) -> ArmMoments:
     share = np.maximum(n, 1)
     delta = b.mean - a.mean
     mean = a.mean + delta * (b.n / share)[:, None]
+    square = delta[:, :, None] * delta[:, None, :]
     weight = (a.n * b.n / share)[:, None, None]
-    scatter = a.scatter + b.scatter + delta[:, :, None] * delta[:, None, :] * weight
-    return ArmMoments(n, mean, scatter, a.has_denominator, a.is_binary and b.is_binary)
+    scatter = a.scatter + b.scatter + square * weight
+    cross = (a.n[:, None, None] * b.scatter - b.n[:, None, None] * a.scatter) / share[:, None, None]
+    cross = cross[:, :, :, None] * delta[:, None, None, :]
+    third = a.third + b.third + cross + cross.transpose(0, 1, 3, 2) + cross.transpose(0, 3, 1, 2)
+    lean = weight * ((a.n - b.n) / share)[:, None, None]
+    third += (square * lean)[:, :, :, None] * delta[:, None, None, :]
+    return ArmMoments(n, mean, scatter, third, a.has_denominator, a.is_binary and b.is_binary)
 
 
 class Contrast(NamedTuple):
@@ -185,6 +202,8 @@ class Contrast(NamedTuple):
         freedom: `(2,)` degrees of freedom of the two.
         base: adjusted mean or ratio of control.
         variance_cut: share of the effect's variance that the covariates took away.
+        skewness: third central moment of the effect over its variance, outcome units, if both
+            arms were drawn from what they hold together; 0 for arms of the same size.
     """
 
     effect: float
@@ -192,11 +211,17 @@ class Contrast(NamedTuple):
     freedom: tuple[float, float]
     base: float
     variance_cut: float
+    skewness: float
 
     @property
     def se(self) -> float:
         """Standard error of the effect."""
         return float(sum(self.variance) ** 0.5)
+
+    @property
+    def z(self) -> float:
+        """Effect over its standard error, skewness taken out; see `skewed_z`."""
+        return skewed_z(self.effect, sum(self.variance), self.skewness)
 
 
 def estimate_of(moments: ArmMoments, arm: int) -> tuple[float, float]:
@@ -218,7 +243,8 @@ def contrast_of(moments: ArmMoments, arm: int) -> Contrast:
     d = moments.n_covariates
     freedom = (n_base - 1 - d, n - 1 - d)
     if not d or min(freedom) < 1:
-        return Contrast(value - base, (base_variance, variance), (n_base - 1, n - 1), base, 0.0)
+        k = _skewness(moments, arm, np.zeros(d))
+        return Contrast(value - base, (base_variance, variance), (n_base - 1, n - 1), base, 0.0, k)
     theta = np.linalg.lstsq(spread + base_spread, cov + base_cov, rcond=1e-12)[0]
     x, x_base = moments.mean[arm, -d:], moments.mean[0, -d:]
     pooled = (n * x + n_base * x_base) / (n + n_base)
@@ -230,7 +256,29 @@ def contrast_of(moments: ArmMoments, arm: int) -> Contrast:
     variance = max(0.0, variance) * (n - 1) / freedom[1]
     base_variance = max(0.0, base_variance) * (n_base - 1) / freedom[0]
     cut = 1 - (variance + base_variance) / raw if raw > 0 else 0.0
-    return Contrast(value - base, (base_variance, variance), freedom, base, cut)
+    k = _skewness(moments, arm, np.asarray(theta, dtype=np.float64))
+    return Contrast(value - base, (base_variance, variance), freedom, base, cut, k)
+
+
+def _skewness(moments: ArmMoments, arm: int, theta: Floats) -> float:
+    """(1 / n - 1 / n_base) times third over second moment of both arms' influence, pooled.
+
+    Pooled, for the few users of a small arm know its third moment least; each arm's own k would
+    be of no use there, and equal arms would no longer cancel exactly.
+    """
+    pair = [0, arm]
+    n, n_base = int(moments.n[arm]), int(moments.n[0])
+    if not n or not n_base or n == n_base:
+        return 0.0
+    influence = np.zeros(moments.mean.shape[1])
+    influence[0] = 1.0
+    if moments.has_denominator:
+        total = moments.n[pair] @ moments.mean[pair]
+        influence[:2] = np.array([1.0, -total[0] / total[1]]) * (n + n_base) / total[1]
+    influence[len(influence) - len(theta) :] = -theta
+    second = float(influence @ moments.scatter[pair].sum(axis=0) @ influence)
+    third = float(influence @ (moments.third[pair].sum(axis=0) @ influence) @ influence)
+    return third / second * (1 / n - 1 / n_base) if second > 0 else 0.0
 
 
 def _linear(moments: ArmMoments, arm: int) -> tuple[float, float, Floats, Floats]:

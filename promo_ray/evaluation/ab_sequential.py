@@ -25,6 +25,7 @@ from promo_ray.evaluation.sequential import (
     look_boundaries,
     stagewise_p_value,
 )
+from promo_ray.evaluation.skewness import skewed_ends, skewed_z
 from promo_ray.evaluation.srm import sample_ratio
 
 Floats = NDArray[np.float64]
@@ -163,8 +164,8 @@ def sequential_test_of_moments(
     elif used:
         critical[is_used] = [always_valid_critical(v / tuned_for, own_level) for v in used]
     cells = [[_effect(m, a) for a in range(1, n_treated + 1)] for m in moments]
-    effect, se = np.moveaxis(np.array(cells).reshape(-1, n_treated, 2), 2, 0)
-    z = _z(effect, se)
+    effect, se, skewness = np.moveaxis(np.array(cells).reshape(-1, n_treated, 3), 2, 0)
+    z = _z(effect, se, skewness)
     stopped_at = _first(np.abs(np.where(is_used[:, None], z, 0.0)) >= critical[:, None])
     used_z = z[is_used]
     if is_planned:
@@ -180,10 +181,10 @@ def sequential_test_of_moments(
         else "better" if effect[k, a] > 0 else "worse"
         for a, k in enumerate(stopped_at.tolist())
     )  # fmt: skip
-    half = np.where(is_used, critical, np.inf)[:, None] * np.where(se > 0, se, 1e-300)
+    low, high = _ends(effect, se, skewness, critical)
     return SequentialTest(
         "alpha_spending" if is_planned else "always_valid", level, size, critical, effect, se,
-        effect - half, effect + half, stopped_at, np.minimum(1.0, p * n_treated), verdicts, checks,
+        low, high, stopped_at, np.minimum(1.0, p * n_treated), verdicts, checks,
     )  # fmt: skip
 
 
@@ -232,26 +233,35 @@ def moments_by_look(rows: AbRows, users: Users, at: list[int], n_arms: int) -> l
     return found
 
 
-def _effect(moments: ArmMoments, arm: int) -> tuple[float, float]:
-    """Difference to control and its standard error; of proportions with the pooled variance.
+def _effect(moments: ArmMoments, arm: int) -> tuple[float, float, float]:
+    """Difference to control, standard error and skewness; of proportions with pooled variance.
 
     Early boundaries lie far out, where the variance of each arm's own proportion errs too often.
     """
     contrast = contrast_of(moments, arm)
-    if not moments.is_binary or moments.n_covariates:
-        return contrast.effect, contrast.se
     n, n_base = int(moments.n[arm]), int(moments.n[0])
-    if not n or not n_base:
-        return contrast.effect, contrast.se
+    if not moments.is_binary or moments.n_covariates or not n or not n_base:
+        return contrast.effect, contrast.se, contrast.skewness
     pooled = (n * moments.mean[arm, 0] + n_base * moments.mean[0, 0]) / (n + n_base)
     variance = pooled * (1 - pooled) * (1 / n + 1 / n_base)
-    return contrast.effect, float(max(0.0, variance) ** 0.5)
+    return contrast.effect, float(max(0.0, variance) ** 0.5), 0.0
 
 
-def _z(effect: Floats, se: Floats) -> Floats:
-    sure = np.where(effect == 0, 0.0, np.copysign(1e3, effect))  # no scatter at all
-    z = np.where(se > 0, effect / np.where(se > 0, se, 1.0), sure)
-    return np.where(np.isnan(effect) | np.isnan(se), 0.0, z)
+def _z(effect: Floats, se: Floats, skewness: Floats) -> Floats:
+    z = np.where(effect == 0, 0.0, np.copysign(1e3, effect))  # no scatter at all
+    z[np.isnan(effect) | np.isnan(se)] = 0.0
+    for cell in zip(*np.nonzero(se > 0), strict=True):
+        z[cell] = skewed_z(float(effect[cell]), float(se[cell]) ** 2, float(skewness[cell]))
+    return z
+
+
+def _ends(effect: Floats, se: Floats, skewness: Floats, critical: Floats) -> tuple[Floats, Floats]:
+    low, high = np.full(effect.shape, -np.inf), np.full(effect.shape, np.inf)
+    for cell in zip(*np.nonzero(np.isfinite(critical)[:, None] & np.isfinite(se)), strict=True):
+        value, k = float(effect[cell]), float(skewness[cell])
+        z = float(critical[cell[0]])
+        low[cell], high[cell] = skewed_ends(value, float(se[cell]) ** 2, k, z)
+    return low, high
 
 
 def _first(is_beyond: NDArray[np.bool_]) -> NDArray[np.int64]:

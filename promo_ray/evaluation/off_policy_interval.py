@@ -9,6 +9,7 @@ from scipy.stats import t as student_t
 
 from promo_ray.evaluation.checks import MIN_EFFECTIVE_SAMPLE
 from promo_ray.evaluation.off_policy_moments import Moments
+from promo_ray.evaluation.skewness import skewed_ends
 
 Floats = NDArray[np.float64]
 
@@ -34,12 +35,10 @@ def skewed_interval(
 ) -> tuple[float, float, float]:
     """Ends of an interval with the skewness of the estimate taken in, and its standard error.
 
-    With k = (third central moment of the estimate) / s^2, s the standard error put right for
-    leverage (see `_carrying`) times Student's over the normal quantile at the number of rows with
-    weight and event, z the normal quantile, the ends are value + (z^2 / 3 + 1 / 6) k -+
-    z sqrt(s^2 + z^2 k^2 / 4): the second-order center of Hall 1992 (for a Poisson count also Cai
-    2005), under the root the width of the score interval, which stays open where no rewarded row,
-    or no other one, was seen. For that case k includes one unseen event, see `_unseen_event`.
+    The ends are those of `skewed_ends` at the normal quantile, with the standard error put right
+    for leverage (see `_carrying`) times Student's over the normal quantile at the number of rows
+    with weight and event. They stay open where no rewarded row, or no other one, was seen: k
+    includes one unseen event, see `_unseen_event`.
 
     Args:
         value: estimate.
@@ -90,18 +89,6 @@ def student_factor(level: float, size: float) -> float:
     tail = 0.5 + level / 2
     ratio = float(student_t.ppf(tail, size - 1.0) / norm.ppf(tail))
     return ratio * ratio
-
-
-def skewed_ends(
-    value: float, variance: float, k: float, z: float, least: float = 0.0, trust: float = 1.0
-) -> tuple[float, float]:
-    """Value + (z^2 / 3 + 1 / 6) k -+ z sqrt(variance + z^2 k^2 / 4), at least up to the value.
-
-    Under the root |k| counts as at least `least`; the shift of the center is `trust` times that.
-    """
-    center = value + (z * z / 3.0 + 1.0 / 6.0) * k * trust
-    half = z * float(np.sqrt(variance + (z * max(abs(k), least)) ** 2 / 4.0))
-    return min(value, center - half), max(value, center + half)
 
 
 def _share_of_events(moments: Moments) -> float:

@@ -48,8 +48,9 @@ def baseline(
     half = moments_of(users, 1)
     value, variance = estimate_of(half, 0)
     doubled = half._replace(
-        n=half.n.repeat(2), mean=half.mean.repeat(2, axis=0), scatter=half.scatter.repeat(2, axis=0)
-    )
+        n=half.n.repeat(2), mean=half.mean.repeat(2, axis=0),
+        scatter=half.scatter.repeat(2, axis=0), third=half.third.repeat(2, axis=0),
+    )  # fmt: skip
     cut = contrast_of(doubled, 1).variance_cut
     sd = (variance * n) ** 0.5
     return Baseline(value, sd, sd * max(0.0, 1 - cut) ** 0.5, n)

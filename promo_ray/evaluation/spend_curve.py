@@ -15,7 +15,8 @@ from scipy.stats import norm
 
 from promo_ray.errors import DataError
 from promo_ray.evaluation.checks import MIN_EFFECTIVE_SAMPLE, check_level
-from promo_ray.evaluation.off_policy_interval import skewed_ends, student_factor
+from promo_ray.evaluation.off_policy_interval import student_factor
+from promo_ray.evaluation.skewness import skewed_ends
 from promo_ray.response.inputs import finite_matrix, group_codes
 
 Floats = NDArray[np.float64]

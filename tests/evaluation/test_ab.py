@@ -18,8 +18,8 @@ from promo_ray.numerics.merge_tree import tree_reduce
 
 def test_means_are_compared_as_welch_does() -> None:
     rng = np.random.default_rng(0)
-    a, b = rng.normal(1.0, 1.0, 40), rng.normal(1.5, 3.0, 70)
-    control, treated = ab_test(np.concatenate([a, b]), np.repeat([0, 1], [40, 70]))
+    a, b = rng.normal(1.0, 1.0, 60), rng.normal(1.5, 3.0, 60)
+    control, treated = ab_test(np.concatenate([a, b]), np.repeat([0, 1], 60))
     want = ttest_ind(b, a, equal_var=False)
     interval = want.confidence_interval(0.95)
     assert treated.p_value == pytest.approx(want.pvalue)
@@ -256,6 +256,13 @@ def test_merge_is_the_same_tree_for_any_split_among_workers() -> None:
     )
     assert whole.scatter.tobytes() == by_two.scatter.tobytes()
     assert whole.mean.tobytes() == by_two.mean.tobytes()
+    assert whole.third.tobytes() == by_two.third.tobytes()
+    rows = [
+        np.concatenate([np.asarray(getattr(b, f)) for b in _blocks(16)])
+        for f in ("outcome", "treatment", "covariate", "groups")
+    ]
+    at_once = block_moments(AbRows(rows[0], rows[1], None, rows[2], rows[3]), 3)
+    assert whole.third == pytest.approx(at_once.third, rel=1e-9, abs=1e-9)
     with pytest.raises(DataError, match="columns"):
         merge_moments(whole, block_moments(AbRows([1.0], [0]), 3))
 

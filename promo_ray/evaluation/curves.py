@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from promo_ray.errors import DataError
-from promo_ray.evaluation.checks import check_level
+from promo_ray.evaluation.checks import MIN_EFFECTIVE_SAMPLE, check_level
 from promo_ray.response.inputs import arms, finite_vector, group_codes
 from promo_ray.seeding import stream
 
@@ -30,7 +30,10 @@ class Curve(NamedTuple):
 
 
 class CurveEstimate(NamedTuple):
-    """A measure of a curve with its bootstrap percentile interval and standard error."""
+    """A measure of a curve with its bootstrap percentile interval and standard error.
+
+    These are NaN for fewer than 100 users.
+    """
 
     value: float
     low: float
@@ -244,10 +247,12 @@ def _estimate(
 ) -> CurveEstimate:
     """A measure of all rows, and its percentiles under Poisson(1) copies `(n,)` of each group."""
     size, value = int(groups.max()) + 1, measure(None)
+    if size < MIN_EFFECTIVE_SAMPLE:
+        return CurveEstimate(value, float("nan"), float("nan"), float("nan"))
     counts = (stream(seed, "bootstrap", b).poisson(1.0, size) for b in range(n_boot))
     draws = np.array([measure(count.astype(np.float64)[groups]) for count in counts])
     draws = draws[np.isfinite(draws)]
-    if size < 2 or len(draws) < 2:  # copies of one user cancel
+    if len(draws) < 2:
         return CurveEstimate(value, float("nan"), float("nan"), float("nan"))
     low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
     return CurveEstimate(value, float(low), float(high), float(draws.std(ddof=1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -243,8 +244,8 @@ def _check_power(power: float) -> None:
 def _check(
     n_control: int, n: int, sd: float | None, rate: float | None, cut: float, plan: Plan
 ) -> None:
-    if n_control < 2 or n < 2:
-        raise ConfigError(f"n must be >= 2 in both arms; got {n_control} and {n}")
+    if not all(isinstance(v, Real) and 2 <= v < math.inf for v in (n_control, n)):
+        raise ConfigError(f"n must be >= 2 and finite in both arms; got {n_control!r} and {n!r}")
     if (sd is None) == (rate is None):
         raise ConfigError("exactly one of sd and rate must be given")
     if sd is not None and not 0 < sd < math.inf:

@@ -98,8 +98,11 @@ def report(
         HTML text; the same results give the same bytes.
 
     Raises:
-        DataError: no result, or one that the report does not know.
+        DataError: no mapping, no result, or one that the report does not know.
     """
+    if not isinstance(results, Mapping):
+        kind = type(results).__name__
+        raise DataError(f"must map names to results; got {kind}", where="results")
     if not results:
         raise DataError("must hold at least one result", where="results")
     known = (*_SECTIONS, Check)

@@ -143,7 +143,7 @@ def _ends(ratio: Floats, spend: Floats, n_points: int) -> NDArray[np.int64]:
     Their order is that of the file; a spend that pays for some of them is one by lot, on the
     straight line between the points before and after them.
     """
-    runs = np.append(0, np.flatnonzero(np.append(np.diff(ratio) != 0, True)) + 1)
+    runs = np.append(0, np.flatnonzero(np.append(ratio[1:] != ratio[:-1], True)) + 1)
     grid = np.linspace(0.0, spend[-1], n_points)[1:-1]
     at = np.searchsorted(spend[runs[1:] - 1], grid, side="right")
     after = at[1:][at[1:] == at[:-1]] + 1  # where a run is longer than a gap of the grid

@@ -89,6 +89,8 @@ class Forest:
         """One tree on halves of a half: a quarter of the rows splits, a quarter gives values."""
         part = stream(trial.seed, "forest", arm, number).integers(0, 4, len(target))
         grow, fill = np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+        if not (len(grow) and len(fill)):  # so few rows make one leaf
+            grow = fill = np.arange(len(target))
         tree = DecisionTreeRegressor(
             min_samples_leaf=min(self.min_samples_leaf, max(1, len(grow))),
             max_features=self.max_features,

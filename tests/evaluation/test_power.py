@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,6 +99,12 @@ def test_baseline_measures_what_planning_needs() -> None:
 def test_bad_settings_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         minimum_detectable_effect(10, **options)
+
+
+@pytest.mark.parametrize("n", ["a", 1, float("nan"), float("inf"), None])
+def test_bad_numbers_of_users_are_refused(n: Any) -> None:
+    with pytest.raises(ConfigError, match="n must be >= 2 and finite in both arms; got"):
+        minimum_detectable_effect(n, sd=1.0)
 
 
 def test_impossible_sizes_are_refused() -> None:

@@ -178,5 +178,7 @@ def test_every_kind_of_result_has_its_section() -> None:
 def test_what_is_no_result_is_refused() -> None:
     with pytest.raises(DataError, match="at least one result"):
         report({})
+    with pytest.raises(DataError, match="results: must map names to results; got AbTest"):
+        report(ab_test(np.arange(8.0), np.arange(8) % 2))
     with pytest.raises(DataError, match="x: must be a result"):
         report({"x": 3.0})  # type: ignore[dict-item]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,15 @@ def test_gain_of_perfect_predictions_is_the_best_for_its_spend() -> None:
 def test_gain_of_worthless_offers_is_nothing() -> None:
     curve = gain_curve(np.full((20, 1), -1.0), np.ones((20, 1)), np.zeros((20, 2)))
     assert curve.spend.tolist() == curve.gain.tolist() == [0.0, 0.0]
+
+
+def test_offers_that_cost_nothing_all_go_out_at_once() -> None:
+    value = np.linspace(-1.0, 2.0, 40)[:, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        curve = gain_curve(value, np.zeros((40, 1)), np.column_stack([np.zeros(40), value]))
+    assert curve.spend.tolist() == [0.0, 0.0]
+    assert curve.gain[-1] == pytest.approx(np.maximum(value, 0).mean())
 
 
 def test_costs_must_not_be_negative() -> None:

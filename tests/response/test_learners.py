@@ -111,6 +111,13 @@ def test_shrinkage_of_each_group_is_what_its_own_size_asks_for() -> None:
     assert all((own == 0).all() for own in nothing)
 
 
+def test_forest_of_a_few_rows_is_one_leaf() -> None:
+    x, arm = np.arange(24.0)[:, None], np.arange(24) % 2
+    effects = UpliftModel("forest", random_state=0).fit(x, arm, x[:, 0] % 5).predict(x)
+    assert np.isfinite(effects).all()
+    assert np.ptp(effects[:, 1]) < 1e-9
+
+
 def test_forest_draws_from_the_seed_of_the_model() -> None:
     data = trial(1500, 13)
     args = (data.x, data.arm, data.outcome, data.propensity)

@@ -293,9 +293,8 @@ def _z(moments: ArmMoments, arm: int, contrast: Contrast, is_proportion: bool) -
 
 
 def _verdict(effect: float, p: float, level: float) -> str:
-    if p > 1 - level or math.isnan(effect) or effect == 0:
-        return "not shown"
-    return "better" if effect > 0 else "worse"
+    is_shown = p <= 1 - level and abs(effect) > 0
+    return ("better" if effect > 0 else "worse") if is_shown else "not shown"
 
 
 def _own(

@@ -116,7 +116,7 @@ def compare_means(
     se = sum(variance) ** 0.5
     if se == 0:
         return Compared(effect, effect, 1.0 if effect == 0 else 0.0)
-    both = se**4 / sum(v**2 / f for v, f in zip(variance, freedom, strict=True))
+    both = 1 / sum((v / se / se) ** 2 / f for v, f in zip(variance, freedom, strict=True))
     quantile = float(student_t.ppf(0.5 + level / 2, both))
     ends = skewed_ends(effect, se * se, skewness, quantile)
     return Compared(*ends, 2 * float(student_t.sf(abs(skewed_z(effect, se * se, skewness)), both)))
@@ -124,6 +124,8 @@ def compare_means(
 
 def relative_interval(effect: float, base: float, variance: Ends, level: float) -> Ends:
     """Interval of `effect / base` by the delta method on the log of the ratio of the two levels.
+
+    The log takes most of the skewness off; whether 0 lies inside can differ from `compare_means`.
 
     Args:
         effect: difference to control.

@@ -7,6 +7,7 @@ of `promo_ray.execution`, so an answer has the same bits for any number of worke
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from promo_ray.errors import DataError
 from promo_ray.evaluation.skewness import skewed_z
+from promo_ray.execution.threads import single_threaded
 from promo_ray.response.inputs import arms, finite_matrix, finite_vector, group_codes
 
 Floats = NDArray[np.float64]
 _NONE: Floats = np.zeros(0)
+_MANY = 10_000  # products from which on BLAS may use threads, whose number changes the last bits
+_ROUNDING = 1e-13  # relative to the mean: scatter and effects below it are none
 
 
 class ArmMoments(NamedTuple):
@@ -144,20 +148,20 @@ def moments_of(users: Users, n_arms: int, cell: NDArray[np.int64] | None = None)
     place = users.arm if cell is None else cell
     k = users.columns.shape[1]
     n = np.bincount(place, minlength=n_arms)
-    share = np.maximum(n, 1)
-    mean = (
-        np.column_stack([np.bincount(place, c, n_arms) for c in users.columns.T]) / share[:, None]
-    )
-    order = np.argsort(place, kind="stable")
-    centered = (users.columns - mean[place])[order]
-    scatter, third = np.zeros((n_arms, k, k)), np.zeros((n_arms, k, k, k))
+    columns = users.columns[np.argsort(place, kind="stable")]
+    mean, scatter = np.zeros((n_arms, k)), np.zeros((n_arms, k, k))
+    third = np.zeros((n_arms, k, k, k))
     stop = 0
-    for a in range(n_arms):
+    for a in np.flatnonzero(n).tolist():
         start, stop = stop, stop + int(n[a])
-        own = centered[start:stop]
-        scatter[a] = own.T @ own
-        for i in range(k):
-            third[a, i] = (own * own[:, [i]]).T @ own
+        mean[a] = [c.mean() for c in columns[start:stop].T]  # pairwise sums: exact to 1e-15
+        own = columns[start:stop] - mean[a]
+        with single_threaded() if own.size * k > _MANY else nullcontext():
+            scatter[a] = own.T @ own
+            for i in range(k):
+                rest = own[:, i:]
+                cubes = (rest * own[:, [i]]).T @ rest
+                third[a, i, i:, i:] = third[a, i:, i, i:] = third[a, i:, i:, i] = cubes
     return ArmMoments(
         n.astype(np.int64), mean, scatter, third, users.has_denominator, users.is_binary
     )
@@ -242,7 +246,10 @@ def contrast_of(moments: ArmMoments, arm: int) -> Contrast:
     n, n_base = int(moments.n[arm]), int(moments.n[0])
     d = moments.n_covariates
     freedom = (n_base - 1 - d, n - 1 - d)
-    if not d or min(freedom) < 1:
+    least = _ROUNDING * max(abs(value), abs(base))
+    if abs(value - base) <= least and variance + base_variance <= least * least:
+        return Contrast(0.0, (0.0, 0.0), (n_base - 1, n - 1), base, 0.0, 0.0)  # one value for all
+    if not d or min(freedom) < 1 or np.isnan(value - base):
         k = _skewness(moments, arm, np.zeros(d))
         return Contrast(value - base, (base_variance, variance), (n_base - 1, n - 1), base, 0.0, k)
     theta = np.linalg.lstsq(spread + base_spread, cov + base_cov, rcond=1e-12)[0]
@@ -274,6 +281,8 @@ def _skewness(moments: ArmMoments, arm: int, theta: Floats) -> float:
     influence[0] = 1.0
     if moments.has_denominator:
         total = moments.n[pair] @ moments.mean[pair]
+        if not total[1] > 0:
+            return 0.0
         influence[:2] = np.array([1.0, -total[0] / total[1]]) * (n + n_base) / total[1]
     influence[len(influence) - len(theta) :] = -theta
     second = float(influence @ moments.scatter[pair].sum(axis=0) @ influence)

@@ -33,17 +33,19 @@ def skewed_ends(
 
 
 def skewed_z(value: float, variance: float, k: float) -> float:
-    """The z at which an end of the interval is 0; its sign is that of value + k / 6.
+    """The z at which an end of the interval is 0; 0 where value + k / 6 has the other sign.
 
-    z^2 is the positive root of (5 k^2 / 36) a^2 + (variance - 2 w k / 3) a - w^2 = 0,
-    w = value + k / 6: the square of either end's equation, whose other root is negative.
+    In units of the standard error, z^2 is the positive root of
+    (5 k^2 / 36) a^2 + (1 - 2 w k / 3) a - w^2 = 0, w = value + k / 6: the square of either end's
+    equation, whose other root is negative.
 
     Args:
         value: estimate.
         variance: of the estimate, > 0.
         k: its third central moment over its variance.
     """
-    shifted = value + k / 6.0
-    lead, middle = 5.0 * k * k / 36.0, variance - 2.0 * shifted * k / 3.0
+    se = variance**0.5
+    skew, shifted = k / se, (value + k / 6.0) / se
+    lead, middle = 5.0 * skew * skew / 36.0, 1.0 - 2.0 * shifted * skew / 3.0
     root = middle + (middle * middle + 4.0 * lead * shifted * shifted) ** 0.5
-    return float(np.sign(shifted)) * abs(shifted) * (2.0 / root) ** 0.5 if root > 0 else 0.0
+    return shifted * (2.0 / root) ** 0.5 if shifted * value > 0 else 0.0

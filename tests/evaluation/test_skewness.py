@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from promo_ray.evaluation.ab import ab_test
 from promo_ray.evaluation.ab_moments import AbRows, contrast_of, moments_of, users_of
+from promo_ray.evaluation.ab_segments import effects_by_segment
 from promo_ray.evaluation.ab_sequential import sequential_test
 from promo_ray.evaluation.skewness import skewed_ends, skewed_z
 
@@ -65,15 +67,49 @@ def _theta(
     return np.linalg.solve(gram, cross)
 
 
-@given(value=floats(-5, 5), variance=floats(1e-3, 10), k=floats(-3, 3), z=floats(0.1, 5))
+@given(value=floats(-5, 5), variance=floats(1e-3, 10), k=floats(-3, 3), z=floats(1, 5))
 def test_skewed_z_and_ends_agree(value: float, variance: float, k: float, z: float) -> None:
     low, high = skewed_ends(value, variance, k, z)
     assert low <= value <= high
+    assert skewed_z(value, variance, k) * value >= 0
     center = value + (z * z / 3 + 1 / 6) * k
     half = z * (variance + (z * k) ** 2 / 4) ** 0.5
     assert skewed_z(value - (center - half), variance, k) == pytest.approx(z, rel=1e-6)
     assert skewed_z(value - (center + half), variance, k) == pytest.approx(-z, rel=1e-6)
     assert skewed_z(value, variance, 0.0) == pytest.approx(value / variance**0.5)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 1e9])
+@pytest.mark.parametrize("n", [3001, 4000, 100_001])
+def test_one_outcome_for_all_shows_nothing(n: int, value: float) -> None:
+    y, arm = np.full(n, value), (np.arange(n) % 4 == 0).astype(np.int64)
+    for covariate in (None, np.random.default_rng(n).normal(size=n)):
+        _, treated = ab_test(y, arm, covariate=covariate)
+        assert (treated.effect, treated.p_value, treated.verdict) == (0.0, 1.0, "not shown")
+        looked = sequential_test(y, arm, looks=5, covariate=covariate)
+        assert looked.verdicts == ("not shown",)
+
+
+def test_segments_without_denominators_are_left_undecided() -> None:
+    n = 4000
+    arm, segment = (np.arange(n) % 4 == 0).astype(np.int64), np.arange(n) // 1000
+    y, x = np.random.default_rng(1).exponential(size=(2, n))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for covariate in (None, x):
+            found = effects_by_segment(
+                y, arm, segment, denominator=np.where(segment == 2, 0.0, 1.0), covariate=covariate
+            )
+            p = [test[1].p_value for test in found.tests]
+            assert np.isnan(p).tolist() == [False, False, True, False]
+
+
+def test_scales_do_not_matter() -> None:
+    arm = (np.arange(4000) % 4 == 0).astype(np.int64)
+    y = np.random.default_rng(1).exponential(size=4000)
+    want = ab_test(y, arm)[1].p_value
+    for scale in (1e-90, 1e90):
+        assert ab_test(y * scale, arm)[1].p_value == pytest.approx(want)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.75])

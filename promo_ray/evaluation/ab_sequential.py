@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -150,7 +152,7 @@ def sequential_test_of_moments(
         level: see `sequential_test`.
     """
     check_level(level)
-    if tuned_for < 1:
+    if not (isinstance(tuned_for, Real) and 1 <= tuned_for < math.inf):
         raise ConfigError(f"tuned_for must be >= 1; got {tuned_for!r}")
     size = np.asarray(n, dtype=np.int64)
     n_treated = len(moments[0].n) - 1 if moments else 1
@@ -192,15 +194,18 @@ def _looks(
     looks: int | Sequence[int] | None, n_planned: int | None, n_rows: int, default: int
 ) -> tuple[list[int], int]:
     """Rows at the looks that were reached, and at the end of the plan."""
-    if looks is None or isinstance(looks, int | np.integer):
+    if n_planned is not None and not (isinstance(n_planned, Integral) and n_planned >= 1):
+        raise ConfigError(f"n_planned must be a whole number >= 1; got {n_planned!r}")
+    if looks is None or isinstance(looks, Integral):
         end = n_rows if n_planned is None else n_planned
         count = min(default, end) if looks is None else int(looks)
         if not 1 <= count <= max(1, end):
             raise ConfigError(f"looks must lie in 1..{end}; got {count!r}")
         at = sorted({round(end * i / count) for i in range(1, count + 1)} - {0})
     else:
-        at = [int(v) for v in looks]
-        if not at or at[0] < 1 or (np.diff(at) <= 0).any():
+        listed = looks if np.iterable(looks) else [looks]
+        at = [int(v) for v in listed if isinstance(v, Integral)]
+        if not at or len(at) < len(listed) or at[0] < 1 or (np.diff(at) <= 0).any():
             raise ConfigError("looks must be numbers of rows that rise from 1 up")
         end = at[-1] if n_planned is None else n_planned
     if at[-1] > end:

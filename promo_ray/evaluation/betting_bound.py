@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from promo_ray.errors import DataError
+from promo_ray.errors import ConfigError, DataError
 from promo_ray.evaluation.checks import check_level
 from promo_ray.evaluation.off_policy_estimators import plan_for
 from promo_ray.evaluation.off_policy_interval import lost_overlap
@@ -111,10 +111,12 @@ def lower_bound(
         Estimate with the bound in `low`; `high` is infinity, `value` the mean that was bet on.
 
     Raises:
-        ConfigError: a level outside (0, 1).
+        ConfigError: a level outside (0, 1), or a least reward that is not finite.
         DataError: bad shape or value, the argument named.
     """
     check_level(level)
+    if not np.isfinite(least_reward):
+        raise ConfigError(f"least_reward must be finite; got {least_reward!r}")
     if max_weight is not None and not max_weight >= 0:
         raise DataError(f"must be >= 0; got {max_weight!r}", where="max_weight")
     rows = log_rows(

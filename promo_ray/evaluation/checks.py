@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, NamedTuple
 
 from numpy.typing import ArrayLike
@@ -35,12 +36,12 @@ class Check(NamedTuple):
 
 
 def check_level(level: float) -> None:
-    """Refuse a level of an interval outside (0, 1), NaN included.
+    """Refuse a level of an interval outside (0, 1), and what is no number.
 
     Raises:
         ConfigError: of such a level.
     """
-    if not 0 < level < 1:
+    if not (isinstance(level, Real) and 0 < level < 1):
         raise ConfigError(f"level must lie in (0, 1); got {level!r}")
 
 

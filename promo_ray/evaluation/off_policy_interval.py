@@ -37,8 +37,8 @@ def skewed_interval(
 
     The ends are those of `skewed_ends` at the normal quantile, with the standard error put right
     for leverage (see `_carrying`) times Student's over the normal quantile at the number of rows
-    with weight and event. They stay open where no rewarded row, or no other one, was seen: k
-    includes one unseen event, see `_unseen_event`.
+    with weight and event. Where a policy is mostly rewarded they stay open
+    though no failure was seen: k includes one unseen event, see `_unseen_event`.
 
     Args:
         value: estimate.
@@ -146,7 +146,8 @@ def reason_to_withhold(moments: Moments, side: int) -> str:
     if reason:
         return reason
     judged = [*range(moments.plan.n_policies)]
-    if side == 2 and moments.largest[2] > _LEAST_DIFFERENCE:
+    is_same = side == 2 and moments.largest[2] <= _LEAST_DIFFERENCE
+    if side == 2 and not is_same:
         judged.append(2)
     for p in judged:
         ess = min(effective_size(moments, p), effective_users(moments, p))
@@ -156,6 +157,9 @@ def reason_to_withhold(moments: Moments, side: int) -> str:
                 f"effective sample size must be at least {MIN_EFFECTIVE_SAMPLE:.0f}{where}; "
                 f"got {ess:.0f} of {moments.n_groups} users"
             )
+    mean = float(moments.rewards[0] / moments.n)
+    if not is_same and _rewards_around(moments, mean)[0] <= 0:
+        return f"all rewards are {mean:g}: the log cannot tell how often others would come"
     return ""
 
 

@@ -149,7 +149,7 @@ def minimum_detectable_effect(
     Raises:
         ConfigError: a number out of range, or no proportion up to 1 can be found.
     """
-    _check_power(power)
+    _check_power(power, plan)
     n = n_control if n_treated is None else n_treated
     _check(n_control, n, sd, rate, variance_cut, plan or Plan())
 
@@ -194,7 +194,7 @@ def sample_size(
     Raises:
         ConfigError: a number out of range, or more than 1e12 users.
     """
-    _check_power(power)
+    _check_power(power, plan)
     if effect == 0 or not math.isfinite(effect):
         raise ConfigError(f"effect must be finite and not 0; got {effect!r}")
     if not ratio > 0:
@@ -236,9 +236,11 @@ def _errors(
     return null * keep, true * keep
 
 
-def _check_power(power: float) -> None:
-    if not 0 < power < 1:
-        raise ConfigError(f"power must lie in (0, 1); got {power!r}")
+def _check_power(power: float, plan: Plan | None) -> None:
+    reading = plan or Plan()
+    least = (1 - reading.level) / max(1, reading.n_comparisons)  # power of no effect at all
+    if not least < power < 1:
+        raise ConfigError(f"power must lie in ({least:.3g}, 1); got {power!r}")
 
 
 def _check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def half_width(value: Floats, of_halves: Iterable[Floats], level: float) -> Floa
     Raises:
         ConfigError: a level outside (0, 1).
     """
-    if not 0 < level < 1:
+    if not (isinstance(level, Real) and 0 < level < 1):
         raise ConfigError(f"level must lie in (0, 1); got {level!r}")
     square, n = np.zeros_like(value), 0
     for own in of_halves:

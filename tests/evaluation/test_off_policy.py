@@ -150,6 +150,9 @@ def test_verdicts_are_withheld_with_the_reason() -> None:
     wrong = policy_value(**args, propensity=log["propensity"] * 0.5)
     assert "mean importance weight must be near 1" in wrong.withheld
     assert policy_value(**log).withheld == ""
+    none = policy_value(**{**log, "reward": np.zeros(2000)})
+    assert (none.low, none.high) == (-np.inf, np.inf)
+    assert none.withheld.startswith("all rewards are 0: ")
     assert lower_bound(**args, propensity=None).withheld
 
 

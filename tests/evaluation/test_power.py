@@ -92,6 +92,7 @@ def test_baseline_measures_what_planning_needs() -> None:
         {"rate": 1.0},
         {"sd": 1.0, "variance_cut": 1.0},
         {"sd": 1.0, "power": 1.0},
+        {"sd": 1.0, "power": 0.04},
         {"sd": 1.0, "plan": Plan(n_looks=0)},
         {"rate": 0.99, "power": 0.999},
     ],

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -188,5 +190,13 @@ def test_bad_plans_are_refused() -> None:
         sequential_test(y, arm, looks=0)
     with pytest.raises(ConfigError, match="spending"):
         sequential_test(y, arm, looks=1, spending="magic")
+    bad: list[dict[str, Any]] = [
+        {"looks": "a"}, {"looks": 2.5}, {"looks": [1.5, 7]}, {"looks": 2, "n_planned": "a"},
+        {"looks": 2, "n_planned": 1.5}, {"tuned_for": float("nan")}, {"tuned_for": "a"},
+        {"level": "a"},
+    ]  # fmt: skip
+    for options in bad:
+        with pytest.raises(ConfigError, match=f"{[*options][-1]} must"):
+            sequential_test(y, arm, **options)
     with pytest.raises(ConfigError, match="rise within"):
         look_boundaries([0.5, 1.2])

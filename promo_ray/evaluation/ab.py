@@ -159,8 +159,6 @@ def ab_test(
     """
     _check_settings(kind, correction, level)
     users = users_of(AbRows(outcome, treatment, denominator, covariate, groups))
-    if kind == "ratio" and denominator is None:
-        raise ConfigError("kind 'ratio' needs a denominator")
     moments = moments_of(users, int(users.arm.max()) + 1)
     _check_moments(moments, kind)
     return ab_test_of_moments(
@@ -256,6 +254,8 @@ def _check_settings(kind: str, correction: str, level: float) -> None:
 def _check_moments(moments: ArmMoments, kind: str) -> None:
     if kind == "proportion" and not moments.is_binary:
         raise DataError("must be 0 or 1, one row per user, for kind 'proportion'", where="outcome")
+    if kind == "ratio" and not moments.has_denominator:
+        raise ConfigError("kind 'ratio' needs a denominator, or several rows per user")
     short = np.flatnonzero(moments.n < 2)
     if len(short):
         raise DataError(f"must hold 2 rows per arm; arm {short[0]} has fewer", where="treatment")

@@ -44,7 +44,7 @@ class SequentialTest:
         method: `alpha_spending` or `always_valid`.
         level: 1 minus the chance of any false alarm over all looks and arms.
         n: `(n_looks,)` int64 rows at each look.
-        critical: `(n_looks,)` |z| that stops; infinite where an arm has fewer than 100 users.
+        critical: `(n_looks,)` |z| of `skewed_z` that stops; infinite if an arm has under 100 users.
         effect: `(n_looks, n_treated)` difference to control.
         se: `(n_looks, n_treated)` its standard error.
         low: `(n_looks, n_treated)` lower ends; the intervals of all looks hold together.

@@ -66,7 +66,7 @@ class Plan(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Sums over users; `+` of two logs without common users is the sum of each field.
+    """Sums over users; those of logs without common users merge by `merge_moments`.
 
     Attributes:
         plan: the columns.

@@ -204,7 +204,7 @@ def always_valid_p_value(z: float, ratio: float, level: float = 0.95) -> float:
     """1 / likelihood ratio of the mixture, at most 1; the running minimum is valid at any time.
 
     Args:
-        z: effect over its standard error.
+        z: effect over its standard error, or `skewed_z`.
         ratio: users so far / users for which the boundary is tuned.
         level: for which the boundary is tuned.
     """

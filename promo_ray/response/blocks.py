@@ -102,7 +102,7 @@ def fit_over_blocks(
         trial = _joined(rows, n_arms, n_folds, seed)
         folds, mean = _means(trial, dr, executor)
         chosen = dr.fit(trial, mean)
-        sums = resident.reduce(_sums, _merge, folds, chosen.effects.scale, n_arms, n_folds, seed)
+        sums = resident.reduce(_sums, _merge, folds, chosen.effects.scale, seed)
     finally:
         resident.release()
     return _estimated(chosen.effects, chosen.ratios, sums)
@@ -162,12 +162,10 @@ def _sums(
     block: TrialBlock,
     means: Sequence[FoldMean],
     scale: Scale,
-    n_arms: int,
-    n_folds: int,
     seed: int,
 ) -> _Sums:
     """Scores of the rows, each by the mean outcome that its user had no part in, and their sums."""
-    folds = folds_of(block.user, len(block.arm), n_folds, seed)
+    folds = folds_of(block.user, len(block.arm), len(means), seed)
     mean = mean_of_folds(block.x, folds, means, scale.mean)
     scores = aipw_scores(block.arm, block.outcome, block.propensity, mean.of_arms)
     target = scores[:, 1:] - scores[:, :1]

@@ -267,6 +267,14 @@ def test_merge_is_the_same_tree_for_any_split_among_workers() -> None:
         merge_moments(whole, block_moments(AbRows([1.0], [0]), 3))
 
 
+def test_ratios_need_a_denominator_over_blocks_too() -> None:
+    rows = AbRows(np.arange(8.0), np.arange(8) % 2)
+    with pytest.raises(ConfigError, match="'ratio' needs a denominator"):
+        ab_test(rows.outcome, rows.treatment, kind="ratio")
+    with pytest.raises(ConfigError, match="'ratio' needs a denominator"):
+        ab_test_over_blocks([rows], 2, SerialExecutor(), kind="ratio")
+
+
 def test_denominators_that_sum_to_nothing_are_refused() -> None:
     arm, y = np.arange(400) % 2, np.arange(400.0)
     with pytest.raises(DataError, match="denominator: must sum to more than 0 in every arm"):

@@ -112,14 +112,14 @@ def test_scales_do_not_matter() -> None:
         assert ab_test(y * scale, arm)[1].p_value == pytest.approx(want)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.75])
+@pytest.mark.parametrize("share", [0.1, 0.97])
 @pytest.mark.parametrize(
     "plan", [{"looks": 20}, {"looks": 20, "spending": "obrien_fleming"}, {"tuned_for": 2000}]
 )
 def test_looks_at_a_small_arm_of_skewed_spend_keep_the_level(
     plan: dict[str, Any], share: float
 ) -> None:
-    # without the correction 8 to 27 of 150 alarm where one arm has a tenth
+    # without the correction 13 to 27 of 150 alarm where one arm has a tenth
     alarms = 0
     for seed in range(150):
         rng = np.random.default_rng(seed)

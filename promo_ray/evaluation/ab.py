@@ -32,7 +32,7 @@ from promo_ray.evaluation.ab_moments import (
     moments_of,
     users_of,
 )
-from promo_ray.evaluation.checks import MIN_EFFECTIVE_SAMPLE, Check, check_level
+from promo_ray.evaluation.checks import Check, check_level, enough_users, failures
 from promo_ray.evaluation.multiple import (
     CORRECTIONS,
     adjust_p_values,
@@ -106,7 +106,7 @@ class AbTest:
     @property
     def withheld(self) -> tuple[str, ...]:
         """Why there is no verdict, one sentence per failed check; empty if there is one."""
-        return tuple(f"{c.name}: {c.detail}" for c in self.checks if not c.passed)
+        return failures(self.checks)
 
     def __iter__(self) -> Iterator[ArmResult]:
         return iter(self.arms)
@@ -264,9 +264,7 @@ def _check_moments(moments: ArmMoments, kind: str) -> None:
 
 
 def _checks(moments: ArmMoments, expected: ArrayLike | None) -> tuple[Check, ...]:
-    least = int(moments.n.min())
-    text = f"smallest arm holds {least} users; {MIN_EFFECTIVE_SAMPLE:.0f} are needed"
-    enough = Check("enough_users", least >= MIN_EFFECTIVE_SAMPLE, least, MIN_EFFECTIVE_SAMPLE, text)
+    enough = enough_users(int(moments.n.min()))
     if expected is None or not moments.n.sum():
         return (enough,)
     return (enough, sample_ratio(moments.n, expected))

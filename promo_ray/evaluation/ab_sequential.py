@@ -20,7 +20,13 @@ from promo_ray.evaluation.ab_moments import (
     moments_of,
     users_of,
 )
-from promo_ray.evaluation.checks import MIN_EFFECTIVE_SAMPLE, Check, check_level
+from promo_ray.evaluation.checks import (
+    MIN_EFFECTIVE_SAMPLE,
+    Check,
+    check_level,
+    enough_users,
+    failures,
+)
 from promo_ray.evaluation.sequential import (
     always_valid_critical,
     always_valid_p_value,
@@ -72,7 +78,7 @@ class SequentialTest:
     @property
     def withheld(self) -> tuple[str, ...]:
         """Why there is no verdict, one sentence per failed check; empty if there is one."""
-        return tuple(f"{c.name}: {c.detail}" for c in self.checks if not c.passed)
+        return failures(self.checks)
 
 
 def sequential_test(
@@ -299,9 +305,7 @@ def _checks(
     moments: Sequence[ArmMoments], expected: ArrayLike | None, is_used: NDArray[np.bool_]
 ) -> tuple[Check, ...]:
     least = int(moments[-1].n.min()) if moments else 0
-    limit = MIN_EFFECTIVE_SAMPLE
-    text = f"smallest arm holds {least} users; {limit:.0f} are needed"
-    enough = Check("enough_users", bool(is_used.any()), least, limit, text)
+    enough = enough_users(least, bool(is_used.any()))
     if expected is None or not is_used.any():
         return (enough,)
     ratios = [sample_ratio(m.n, expected, is_monitored=True) for m in moments if m.n.sum()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Real
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,6 +44,23 @@ def check_level(level: float) -> None:
     """
     if not (isinstance(level, Real) and 0 < level < 1):
         raise ConfigError(f"level must lie in (0, 1); got {level!r}")
+
+
+def enough_users(least: int, passed: bool | None = None) -> Check:
+    """Whether every arm of a trial holds 100 users.
+
+    Args:
+        least: users of the smallest arm.
+        passed: of several looks, whether one had enough; None = whether these users are.
+    """
+    passed = least >= MIN_EFFECTIVE_SAMPLE if passed is None else passed
+    text = f"smallest arm holds {least} users; {MIN_EFFECTIVE_SAMPLE:.0f} are needed"
+    return Check("enough_users", passed, least, MIN_EFFECTIVE_SAMPLE, text)
+
+
+def failures(checks: Iterable[Check]) -> tuple[str, ...]:
+    """One sentence per failed check; empty if all passed."""
+    return tuple(f"{c.name}: {c.detail}" for c in checks if not c.passed)
 
 
 def overlap(propensity: ArrayLike, limit: float = MIN_PROPENSITY) -> Check:
